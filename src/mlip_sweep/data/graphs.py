@@ -1,0 +1,135 @@
+"""Graphs: frames with their neighbours, gathered into batches of tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from vesin import NeighborList
+
+from mlip_sweep.data.frames import Frame
+
+
+@dataclass(frozen=True)
+class GraphBatch:
+    """Several structures as one graph: N atoms, E directed edges, S systems.
+
+    | field          | shape     | dtype   | unit                                             |
+    | -------------- | --------- | ------- | ------------------------------------------------ |
+    | positions      | (N, 3)    | float64 | Å                                                |
+    | atomic_numbers | (N,)      | int64   |                                                  |
+    | edge_index     | (2, E)    | int64   | row 0 the sender, row 1 the receiver             |
+    | edge_shift     | (E, 3)    | float64 | cell vectors between the sender and its image    |
+    | cell           | (S, 3, 3) | float64 | Å                                                |
+    | system         | (N,)      | int64   | which system an atom belongs to                  |
+    | energy         | (S,)      | float64 | eV, or None                                      |
+    | forces         | (N, 3)    | float64 | eV/Å, or None                                    |
+
+    The vector of an edge is positions[receiver] - positions[sender] + edge_shift @ cell.
+    """
+
+    positions: Tensor
+    atomic_numbers: Tensor
+    edge_index: Tensor
+    edge_shift: Tensor
+    cell: Tensor
+    system: Tensor
+    energy: Tensor | None = None
+    forces: Tensor | None = None
+
+    @property
+    def n_systems(self) -> int:
+        """Number of systems, S."""
+        return self.cell.shape[0]
+
+    @property
+    def atoms_per_system(self) -> Tensor:
+        """Number of atoms of each system, (S,) int64."""
+        return torch.bincount(self.system, minlength=self.n_systems)
+
+    def edge_vectors(self) -> Tensor:
+        """Vectors from sender to receiver, (E, 3) Å, differentiable in the positions."""
+        sender, receiver = self.edge_index
+        vectors = self.positions[receiver] - self.positions[sender]  # (E, 3)
+        shift = torch.einsum("ei,eij->ej", self.edge_shift, self.cell[self.system[sender]])
+        return vectors + shift
+
+    def to(self, device: torch.device | str) -> "GraphBatch":
+        """The same batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
+
+    def with_positions(self, positions: Tensor) -> "GraphBatch":
+        """The same graph, same edges, at other positions (N, 3)."""
+        return replace(self, positions=positions)
+
+
+def neighbours(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Directed pairs of atoms nearer than the cutoff, periodic images included.
+
+    Args:
+        positions: (A, 3) Å.
+        cell: (3, 3) Å, rows are vectors.
+        pbc: (3,), which of the vectors are periodic.
+        cutoff: Å.
+
+    Returns:
+        edge_index (2, E) and edge_shift (E, 3), as in `GraphBatch`.
+    """
+    finder = NeighborList(cutoff=cutoff, full_list=True)
+    i, j, shift = finder.compute(points=positions, box=cell, periodic=pbc, quantities="ijS")
+    return np.stack([i, j]).astype(np.int64), shift.astype(np.float64)
+
+
+def graph(frame: Frame, cutoff: float) -> GraphBatch:
+    """One frame as a batch of one system, its neighbours found within `cutoff` (Å)."""
+    edge_index, edge_shift = neighbours(frame.positions, frame.cell, frame.pbc, cutoff)
+    return GraphBatch(
+        positions=torch.as_tensor(frame.positions, dtype=torch.float64),
+        atomic_numbers=torch.as_tensor(frame.atomic_numbers, dtype=torch.int64),
+        edge_index=torch.from_numpy(edge_index),
+        edge_shift=torch.from_numpy(edge_shift),
+        cell=torch.as_tensor(frame.cell, dtype=torch.float64).reshape(1, 3, 3),
+        system=torch.zeros(len(frame), dtype=torch.int64),
+        energy=torch.tensor([frame.energy], dtype=torch.float64),
+        forces=torch.as_tensor(frame.forces, dtype=torch.float64),
+    )
+
+
+def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
+    """Join batches into one, in order. Labels are kept where every part has them."""
+    atoms = np.cumsum([0, *(g.positions.shape[0] for g in graphs)])
+    systems = np.cumsum([0, *(g.n_systems for g in graphs)])
+
+    def labels(name: str) -> Tensor | None:
+        values = [getattr(g, name) for g in graphs]
+        return None if any(value is None for value in values) else torch.cat(values)
+
+    return GraphBatch(
+        positions=torch.cat([g.positions for g in graphs]),
+        atomic_numbers=torch.cat([g.atomic_numbers for g in graphs]),
+        edge_index=torch.cat([g.edge_index + int(n) for g, n in zip(graphs, atoms[:-1], strict=True)], dim=1),
+        edge_shift=torch.cat([g.edge_shift for g in graphs]),
+        cell=torch.cat([g.cell for g in graphs]),
+        system=torch.cat([g.system + int(n) for g, n in zip(graphs, systems[:-1], strict=True)]),
+        energy=labels("energy"),
+        forces=labels("forces"),
+    )
+
+
+def batches(graphs: Sequence[GraphBatch], max_atoms: int = 4096) -> list[GraphBatch]:
+    """Gather graphs, in order, into as few batches as hold at most `max_atoms` atoms each (a larger graph stands alone)."""
+    gathered: list[list[GraphBatch]] = [[]]
+    size = 0
+    for one in graphs:
+        atoms = one.positions.shape[0]
+        if gathered[-1] and size + atoms > max_atoms:
+            gathered.append([])
+            size = 0
+        gathered[-1].append(one)
+        size += atoms
+    return [collate(part) for part in gathered if part]

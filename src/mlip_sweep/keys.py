@@ -1,0 +1,75 @@
+"""Names of the metrics that a run records. Where a number leaves the program, its name carries the unit.
+
+| symbol      | meaning                          | unit inside the program |
+| ----------- | -------------------------------- | ----------------------- |
+| E, energy   | total energy of a system, (S,)   | eV                      |
+| F, forces   | minus its gradient, (N, 3)       | eV/Å                    |
+| t           | displacement along a direction   | norm of the parameters  |
+| S, entropy  | flatness of the loss landscape   | nat                     |
+| T           | temperature of a data set or MD  | K                       |
+"""
+
+from typing import Final
+
+# Training, one value an epoch.
+TRAIN_LOSS: Final = "train/loss"
+VALIDATION_LOSS: Final = "validation/loss"
+VALIDATION_ENERGY: Final = "validation/rmse_energy_meV_atom"
+VALIDATION_FORCES: Final = "validation/rmse_forces_meV_A"
+LEARNING_RATE: Final = "train/learning_rate"
+
+# Loss landscape, PROTOCOL "Loss entropy".
+LOSS_ENTROPY: Final = "loss_entropy"
+LOSS_ENTROPY_ENERGY: Final = "loss_entropy_energy"
+LOSS_ENTROPY_FORCES: Final = "loss_entropy_forces"
+LOSS_ENTROPY_STDERR: Final = "loss_entropy_stderr"
+LOSS_ENTROPY_ENERGY_STDERR: Final = "loss_entropy_energy_stderr"
+LOSS_ENTROPY_FORCES_STDERR: Final = "loss_entropy_forces_stderr"
+LANDSCAPE_CURVATURE_ENERGY: Final = "landscape_curvature_energy"
+LANDSCAPE_CURVATURE_FORCES: Final = "landscape_curvature_forces"
+LANDSCAPE_SATURATION_ENERGY: Final = "landscape_saturation_energy"
+LANDSCAPE_SATURATION_FORCES: Final = "landscape_saturation_forces"
+LANDSCAPE_MAX_COSINE: Final = "landscape_max_cosine"
+
+# Accuracy. `dataset_label` is a test set's label ("1200K"), "high_T", "all_T", "train" or "train_clean".
+RMSE_FORCES_HIGH_T: Final = "rmse_forces_high_T_meV_A"
+RMSE_FORCES_ALL_T: Final = "rmse_forces_all_T_meV_A"
+EXTRAPOLATION_SLOPE: Final = "extrapolation_slope_forces_meV_A_K"
+
+
+def rmse_energy(dataset_label: str) -> str:
+    """Name of the energy RMSE on one set, in meV/atom."""
+    return f"rmse_energy_{dataset_label}_meV_atom"
+
+
+def rmse_forces(dataset_label: str) -> str:
+    """Name of the forces RMSE on one set, in meV/Å."""
+    return f"rmse_forces_{dataset_label}_meV_A"
+
+
+def mae_energy(dataset_label: str) -> str:
+    """Name of the mean absolute energy error on one set, in meV/atom."""
+    return f"mae_energy_{dataset_label}_meV_atom"
+
+
+def mae_forces(dataset_label: str) -> str:
+    """Name of the mean absolute forces error on one set, in meV/Å."""
+    return f"mae_forces_{dataset_label}_meV_A"
+
+
+# Molecular dynamics, PROTOCOL "MD time-to-failure".
+MD_TIME_TO_FAILURE: Final = "md_time_to_failure_ps"  # restricted mean survival time
+MD_TIME_TO_FAILURE_LOW: Final = "md_time_to_failure_ci95_low_ps"
+MD_TIME_TO_FAILURE_HIGH: Final = "md_time_to_failure_ci95_high_ps"
+MD_TIME_TO_FAILURE_PAPER: Final = "md_time_to_failure_paper_mean_ps"  # survivors count as duration + 1 fs
+MD_SURVIVAL_FRACTION: Final = "md_survival_fraction"
+MD_DURATION: Final = "md_duration_ps"
+MD_TEMPERATURE: Final = "md_mean_temperature_K"
+
+# Cost.
+PARAMETERS: Final = "parameters"
+
+
+def wall_time(phase: str) -> str:
+    """Name of the wall time of one phase of a run, in seconds."""
+    return f"wall_time/{phase}_s"

@@ -1,0 +1,35 @@
+"""The contract that every measurement keeps: a function of a model and a data set that returns a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mlip_sweep.data.frames import Dataset
+from mlip_sweep.models.interface import Potential
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one measurement found.
+
+    Attributes:
+        metrics: name (from `mlip_sweep.keys`) to finite or NaN number; units are in the names.
+        arrays: raw curves, stored together as one npz file.
+        tables: name to table, each stored as a csv file.
+        figures: name to figure, each stored as a png file. Made with `matplotlib.figure.Figure`, never pyplot.
+        notes: one line each, what a reader must know ("window saturated: …").
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+Measurement = Callable[[Potential, Dataset], Report]
+"""Leaves the model as it found it. A config entry names one: `_target_: …`, `_partial_: true`, and its settings."""
