@@ -1,7 +1,7 @@
 """The contract that every interatomic potential keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Potential(nn.Module, ABC):
         self.atomic_numbers = tuple(sorted(int(z) for z in atomic_numbers))
         self.dtype = DTYPES[dtype]
         self.rescaling = rescaling
-        self.hyperparameters: dict[str, Any] = {}  # what `build` needs to make the same network again
+        self.hyperparameters: dict[str, Any] = {}  # what `checkpoint.load` needs to make the same network again
         index = torch.full((max(self.atomic_numbers) + 1,), -1, dtype=torch.int64)
         index[list(self.atomic_numbers)] = torch.arange(len(self.atomic_numbers))
         self.register_buffer("element_index", index, persistent=False)  # atomic number -> 0, 1, 2 …
@@ -90,8 +90,3 @@ class Potential(nn.Module, ABC):
                 f"{place}: atomic numbers {unknown} are unknown to this model, which was trained on "
                 f"{list(self.atomic_numbers)}; train on data that has them"
             )
-
-
-def hyperparameters_of(model: Potential) -> Mapping[str, Any]:
-    """What a checkpoint stores to build the same network again."""
-    return model.hyperparameters

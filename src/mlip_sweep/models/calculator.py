@@ -1,0 +1,57 @@
+"""Potentials as ASE calculators."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.graphs import graph
+from mlip_sweep.models.checkpoint import load
+from mlip_sweep.models.interface import Potential
+
+
+class PotentialCalculator(Calculator):
+    """An ASE calculator of a potential: energy in eV, forces in eV/Å.
+
+    Args:
+        model: in evaluation mode.
+
+    Raises:
+        InputError: at the first calculation of atoms that the model does not know.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def __init__(self, model: Potential, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model.eval()
+        self._device = next(model.parameters()).device
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Fill `results`."""
+        super().calculate(atoms, properties, system_changes)
+        numbers = self.atoms.numbers.astype(np.int64)
+        self.model.check_elements(numbers, "atoms")
+        frame = Frame(
+            atomic_numbers=numbers,
+            positions=self.atoms.positions,
+            cell=np.asarray(self.atoms.cell),
+            pbc=self.atoms.pbc,
+            energy=float("nan"),
+            forces=np.full((len(self.atoms), 3), np.nan),
+        )
+        found = self.model(graph(frame, self.model.cutoff).to(self._device))
+        self.results = {"energy": found.energy.item(), "forces": found.forces.cpu().numpy()}
+
+
+def calculator(path: Path, *, device: str = "cpu", dtype: str | None = None) -> PotentialCalculator:
+    """The calculator of a checkpoint; arguments as `mlip_sweep.models.checkpoint.load`."""
+    return PotentialCalculator(load(path, device=device, dtype=dtype))

@@ -1,0 +1,103 @@
+"""MACE (Batatia et al., NeurIPS 2022, DOI 10.48550/arXiv.2206.07697), by the mace-torch library."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.isolation import isolated_build
+from mlip_sweep.models.rescaling import Rescaling
+
+
+class MACE(Potential):
+    """Higher-order equivariant message passing.
+
+    Args:
+        cutoff: Å.
+        num_interactions: message-passing layers.
+        max_ell: highest order of the spherical harmonics of edges, the paper's L.
+        correlation: order of the messages in neighbours, the paper's v; the body order is one more.
+        num_channels: multiplicity of every hidden irrep.
+        max_L: highest order of the hidden irreps; at most `max_ell`.
+        num_bessels: radial basis functions.
+        bessel_trainable: whether their frequencies are trained.
+        radial_mlp_width: width of the three hidden layers of the radial network.
+        readout_width: width of the last readout.
+        polynomial_cutoff_p: exponent of the cutoff function.
+        avg_num_neighbors: of the training frames; normalises sums over neighbours.
+        atomic_numbers: elements to know.
+        rescaling: from the network's units to eV.
+        dtype: "float32" or "float64"; geometry is float64 in either case.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        cutoff: float,
+        num_interactions: int,
+        max_ell: int,
+        correlation: int,
+        num_channels: int,
+        max_L: int,
+        num_bessels: int,
+        bessel_trainable: bool,
+        radial_mlp_width: int,
+        readout_width: int,
+        polynomial_cutoff_p: int,
+        avg_num_neighbors: float,
+        atomic_numbers: Sequence[int],
+        rescaling: Rescaling,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
+        with isolated_build(seed, dtype):
+            from e3nn import o3
+            from mace import modules
+            from mace.modules.radial import BesselBasis
+
+            block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+            parities = ((order, (-1) ** order) for order in range(max_L + 1))
+            self.network = modules.MACE(
+                r_max=cutoff,
+                num_bessel=num_bessels,
+                num_polynomial_cutoff=polynomial_cutoff_p,
+                max_ell=max_ell,
+                interaction_cls=block,
+                interaction_cls_first=block,
+                num_interactions=num_interactions,
+                num_elements=len(self.atomic_numbers),
+                hidden_irreps=o3.Irreps([(num_channels, irrep) for irrep in parities]),
+                MLP_irreps=o3.Irreps([(readout_width, (0, 1))]),
+                atomic_energies=torch.zeros(len(self.atomic_numbers)).numpy(),
+                avg_num_neighbors=avg_num_neighbors,
+                atomic_numbers=list(self.atomic_numbers),
+                correlation=correlation,
+                gate=torch.nn.functional.silu,
+                radial_MLP=[radial_mlp_width] * 3,
+            )
+            if bessel_trainable:  # mace-torch has no argument for it
+                self.network.radial_embedding.bessel_fn = BesselBasis(cutoff, num_bessels, trainable=True)
+
+    def atomic_energies(self, batch: GraphBatch) -> Tensor:
+        """Energies of atoms in the network's units, (N,)."""
+        # All atoms at the origin and the true vectors as shifts: MACE adds the two, so that the geometry is computed
+        # in float64 (`edge_vectors`) whatever the network's precision.
+        vectors = batch.edge_vectors().to(self.dtype)  # (E, 3)
+        elements = self.elements(batch)
+        found = self.network(
+            {
+                "positions": torch.zeros_like(batch.positions, dtype=self.dtype, requires_grad=False),
+                "shifts": vectors,
+                "edge_index": batch.edge_index,
+                "node_attrs": torch.nn.functional.one_hot(elements, len(self.atomic_numbers)).to(self.dtype),
+                "batch": batch.system,
+                "ptr": torch.empty(batch.n_systems + 1),  # only its length is read
+                "cell": batch.cell.to(self.dtype),
+            },
+            compute_force=False,
+        )
+        return found["node_energy"]

@@ -1,0 +1,90 @@
+"""NequIP (Batzner et al., Nat. Commun. 2022, DOI 10.1038/s41467-022-29939-5), by the nequip library."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.isolation import isolated_build
+from mlip_sweep.models.rescaling import Rescaling
+
+
+class NequIP(Potential):
+    """Equivariant message passing, `num_layers` deep.
+
+    Args:
+        cutoff: Å.
+        num_layers: interaction blocks.
+        l_max: highest rotation order of features and spherical harmonics.
+        num_features: multiplicity of every irrep.
+        parity: whether features of both parities are kept.
+        num_bessels: radial basis functions.
+        bessel_trainable: whether their frequencies are trained.
+        radial_mlp_depth: hidden layers of the radial network.
+        radial_mlp_width: their width.
+        polynomial_cutoff_p: exponent of the cutoff function.
+        avg_num_neighbors: of the training frames; normalises sums over neighbours.
+        atomic_numbers: elements to know.
+        rescaling: from the network's units to eV.
+        dtype: "float32" or "float64"; geometry is float64 in either case.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        cutoff: float,
+        num_layers: int,
+        l_max: int,
+        num_features: int,
+        parity: bool,
+        num_bessels: int,
+        bessel_trainable: bool,
+        radial_mlp_depth: int,
+        radial_mlp_width: int,
+        polynomial_cutoff_p: int,
+        avg_num_neighbors: float,
+        atomic_numbers: Sequence[int],
+        rescaling: Rescaling,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
+        with isolated_build(seed, dtype):
+            from nequip.model import NequIPGNNModel
+            from nequip.utils.global_state import set_global_state
+
+            set_global_state()
+            self.network = NequIPGNNModel(
+                seed=seed,
+                model_dtype=dtype,
+                type_names=[f"Z{z}" for z in self.atomic_numbers],
+                r_max=cutoff,
+                num_layers=num_layers,
+                l_max=l_max,
+                parity=parity,
+                num_features=num_features,
+                radial_mlp_depth=radial_mlp_depth,
+                radial_mlp_width=radial_mlp_width,
+                num_bessels=num_bessels,
+                bessel_trainable=bessel_trainable,
+                polynomial_cutoff_p=polynomial_cutoff_p,
+                avg_num_neighbors=avg_num_neighbors,
+                do_derivatives=False,
+            )
+
+    def atomic_energies(self, batch: GraphBatch) -> Tensor:
+        """Energies of atoms in the network's units, (N,)."""
+        from nequip.data import AtomicDataDict
+
+        found = self.network(
+            {
+                AtomicDataDict.POSITIONS_KEY: batch.positions,
+                AtomicDataDict.ATOM_TYPE_KEY: self.elements(batch),
+                # nequip's first row is the centre that receives, and its vectors run from row 0 to row 1.
+                AtomicDataDict.EDGE_INDEX_KEY: batch.edge_index.flip(0),
+                AtomicDataDict.EDGE_VECTORS_KEY: -batch.edge_vectors(),
+            }
+        )
+        return found[AtomicDataDict.PER_ATOM_ENERGY_KEY].squeeze(-1)

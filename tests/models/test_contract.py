@@ -1,0 +1,189 @@
+"""Every architecture through every clause of the contract in `mlip_sweep.models.interface`."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import torch
+from samples import architectures, copper_frame, ethanol_dataset, ethanol_frames, small_model
+from scipy.spatial.transform import Rotation
+
+from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.graphs import collate, graph
+from mlip_sweep.errors import InputError
+from mlip_sweep.models import checkpoint
+
+
+@pytest.fixture(params=architectures())
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture
+def model(architecture):
+    return small_model(architecture, ethanol_dataset())
+
+
+@pytest.fixture
+def periodic(architecture):
+    frame = copper_frame()
+    return frame, small_model(architecture, Dataset("copper", [frame], [frame], {}, [frame]))
+
+
+def test_shapes_and_precision(model):
+    batch = collate([graph(f, model.cutoff) for f in ethanol_frames(3)])
+    found = model(batch)
+    assert found.energy.shape == (3,)
+    assert found.forces.shape == (27, 3)
+    assert found.energy.dtype == found.forces.dtype == torch.float64
+    assert not found.energy.requires_grad
+    assert not found.forces.requires_grad
+
+
+def test_training_mode_lets_forces_reach_the_parameters(model):
+    model.train()
+    found = model(graph(ethanol_frames(1)[0], model.cutoff))
+    found.forces.square().sum().backward()
+    reached = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    assert len(reached) > 0.8 * len(list(model.parameters()))
+
+
+def test_forces_are_the_gradient_of_the_energy(model):
+    frame = ethanol_frames(1)[0]
+    forces = model(graph(frame, model.cutoff)).forces
+    h = 1e-4
+    for atom, axis in [(0, 0), (3, 1), (8, 2)]:
+        energies = []
+        for sign in (1, -1):
+            positions = frame.positions.copy()
+            positions[atom, axis] += sign * h
+            energies.append(model(graph(dataclasses.replace(frame, positions=positions), model.cutoff)).energy.item())
+        assert forces[atom, axis].item() == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=1e-6)
+
+
+def test_forces_are_the_gradient_of_the_energy_in_a_periodic_cell(periodic):
+    frame, model = periodic
+    forces = model(graph(frame, model.cutoff)).forces
+    h = 1e-4
+    energies = []
+    for sign in (1, -1):
+        positions = frame.positions.copy()
+        positions[2, 1] += sign * h
+        energies.append(model(graph(dataclasses.replace(frame, positions=positions), model.cutoff)).energy.item())
+    assert forces[2, 1].item() == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=1e-6)
+
+
+def test_a_larger_cell_has_as_many_times_the_energy(periodic):
+    frame, model = periodic
+    doubled = dataclasses.replace(
+        frame,
+        atomic_numbers=np.tile(frame.atomic_numbers, 2),
+        positions=np.concatenate([frame.positions, frame.positions + frame.cell[0]]),
+        cell=frame.cell * np.array([[2], [1], [1]]),
+        forces=np.tile(frame.forces, (2, 1)),
+    )
+    one, two = model(graph(frame, model.cutoff)), model(graph(doubled, model.cutoff))
+    assert two.energy.item() == pytest.approx(2 * one.energy.item(), abs=1e-8)
+    assert torch.allclose(two.forces[: len(frame)], one.forces, atol=1e-8)
+
+
+def test_translation_rotation_and_reflection(model):
+    frame = ethanol_frames(1)[0]
+    one = model(graph(frame, model.cutoff))
+    rotation = Rotation.random(rng=4).as_matrix()
+    for matrix in (rotation, -rotation):
+        moved = dataclasses.replace(frame, positions=frame.positions @ matrix.T + np.array([3.0, -7.0, 11.0]))
+        two = model(graph(moved, model.cutoff))
+        assert two.energy.item() == pytest.approx(one.energy.item(), abs=1e-7)
+        assert torch.allclose(two.forces, one.forces @ torch.tensor(matrix.T), atol=1e-6)
+
+
+def test_permutation(model):
+    frame = ethanol_frames(1)[0]
+    order = np.random.default_rng(0).permutation(len(frame))
+    shuffled = dataclasses.replace(
+        frame, atomic_numbers=frame.atomic_numbers[order], positions=frame.positions[order], forces=frame.forces[order]
+    )
+    one, two = model(graph(frame, model.cutoff)), model(graph(shuffled, model.cutoff))
+    assert two.energy.item() == pytest.approx(one.energy.item(), abs=1e-8)
+    assert torch.allclose(two.forces, one.forces[order], atol=1e-8)
+
+
+def test_a_batch_is_the_sum_of_its_parts(model):
+    graphs = [graph(f, model.cutoff) for f in ethanol_frames(3)]
+    together, apart = model(collate(graphs)), [model(g) for g in graphs]
+    assert torch.allclose(together.energy, torch.cat([p.energy for p in apart]), atol=1e-8)
+    assert torch.allclose(together.forces, torch.cat([p.forces for p in apart]), atol=1e-8)
+
+
+def test_an_edge_beyond_the_cutoff_changes_nothing(architecture):
+    model = small_model(architecture, ethanol_dataset(), cutoff=2.5)
+    frame = ethanol_frames(1)[0]
+    near, far = graph(frame, model.cutoff), graph(frame, 2 * model.cutoff)
+    assert far.edge_index.shape[1] > near.edge_index.shape[1]
+    assert model(far).energy.item() == pytest.approx(model(near).energy.item(), abs=1e-9)
+    assert torch.allclose(model(far).forces, model(near).forces, atol=1e-9)
+
+
+def test_float32_agrees_with_float64(architecture):
+    batch = collate([graph(f, 5.0) for f in ethanol_frames(3)])
+    single = small_model(architecture, ethanol_dataset(), dtype="float32")
+    double = small_model(architecture, ethanol_dataset(), dtype="float64")
+    weights = {k: v.to(double.state_dict()[k].dtype) for k, v in single.state_dict().items()}
+    double.load_state_dict(weights)
+    assert torch.allclose(single(batch).energy, double(batch).energy, atol=1e-4)
+    assert torch.allclose(single(batch).forces, double(batch).forces, atol=1e-3)
+
+
+def test_the_seed_decides_the_weights_and_nothing_global_moves(architecture):
+    torch.manual_seed(7)
+    generator, environment = torch.get_rng_state(), dict(os.environ)
+    first = small_model(architecture, ethanol_dataset(), seed=1)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert torch.get_default_dtype() == torch.float32
+    assert dict(os.environ) == environment
+    torch.randn(3)
+    again, other = (small_model(architecture, ethanol_dataset(), seed=s) for s in (1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_trainable_bessel_adds_its_frequencies_to_the_parameters(architecture):
+    def count(trainable: bool) -> int:
+        return sum(
+            p.numel() for p in small_model(architecture, ethanol_dataset(), bessel_trainable=trainable).parameters()
+        )
+
+    assert count(True) - count(False) == 8
+
+
+def test_a_checkpoint_gives_the_same_model(model, tmp_path):
+    batch = collate([graph(f, model.cutoff) for f in ethanol_frames(3)])
+    checkpoint.save(model, tmp_path / "checkpoint.pt")
+    loaded = checkpoint.load(tmp_path)
+    assert not loaded.training
+    assert torch.equal(loaded(batch).energy, model(batch).energy)
+    assert torch.equal(loaded(batch).forces, model(batch).forces)
+
+
+def test_a_checkpoint_of_another_e3nn_is_refused(model, tmp_path):
+    path = checkpoint.save(model, tmp_path / "checkpoint.pt")
+    content = torch.load(path, weights_only=True)
+    content["versions"]["e3nn"] = "0.4.4"
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"e3nn 0\.4\.4.*pip install"):
+        checkpoint.load(path)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    (tmp_path / "checkpoint.pt").write_text("not a checkpoint")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        checkpoint.load(tmp_path)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        checkpoint.load(tmp_path / "absent.pt")
+
+
+def test_unknown_elements_are_named(model):
+    with pytest.raises(InputError, match=r"here: atomic numbers \[26\]"):
+        model.check_elements([1, 6, 26], "here")
