@@ -84,7 +84,7 @@ class Potential(nn.Module, ABC):
         Raises:
             InputError: naming the elements and `place`.
         """
-        unknown = sorted(set(int(z) for z in atomic_numbers) - set(self.atomic_numbers))
+        unknown = sorted({int(z) for z in atomic_numbers} - set(self.atomic_numbers))
         if unknown:
             raise InputError(
                 f"{place}: atomic numbers {unknown} are unknown to this model, which was trained on "

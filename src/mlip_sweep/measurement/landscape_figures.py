@@ -1,0 +1,55 @@
+"""Figures of one landscape: lines and planes."""
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from mlip_sweep.measurement.entropy import Entropy, EntropySettings
+from mlip_sweep.measurement.landscape import Lines, Plane
+
+ENERGY_COLOR, FORCES_COLOR = "#0072B2", "#D55E00"
+
+
+def lines_figure(curves: Lines, settings: EntropySettings, found: Entropy) -> Figure:
+    """Every direction thin, their mean thick, and the thermal error as a line: below it a point counts fully."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = [
+        ("Energy RMSE (meV/atom)", curves.energy, settings.temperature_energy, found.energy, found.energy_stderr),
+        ("Forces RMSE (meV/Å)", curves.forces, settings.temperature_forces, found.forces, found.forces_stderr),
+    ]
+    for axes, (label, losses, temperature, entropy, stderr), symbol, color in zip(
+        figure.subplots(1, 2), panels, ("E", "F"), (ENERGY_COLOR, FORCES_COLOR), strict=True
+    ):
+        axes.semilogy(curves.t, 1000 * losses.T, color=color, alpha=0.25, linewidth=0.8)
+        axes.semilogy(curves.t, 1000 * losses.mean(axis=0), color=color, linewidth=2.2, label="mean over directions")
+        axes.axhline(1000 * temperature, color="0.4", linestyle="--", linewidth=1, label=f"$T_{symbol}$")
+        error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
+        axes.set_title(f"$S_{symbol}$ = {entropy:.2f}{error}", fontsize=11)
+        axes.set_xlabel("t (norm of the parameters)")
+        axes.set_ylabel(label)
+        axes.legend(frameon=False, fontsize=9, loc="upper center")
+    total_error = "" if np.isnan(found.total_stderr) else f" ± {found.total_stderr:.2f}"
+    figure.suptitle(f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points")
+    return figure
+
+
+def plane_figure(surface: Plane) -> Figure:
+    """Contours of the energy loss, the forces loss and their sum with weights 1 and 0.1 (the paper's figure 2b)."""
+    figure = Figure(figsize=(12.5, 3.9), layout="constrained")
+    panels = [
+        ("Energy RMSE (meV/atom)", 1000 * surface.energy),
+        ("Forces RMSE (meV/Å)", 1000 * surface.forces),
+        (r"$\ell_E + 0.1\,\ell_F$ (meV)", 1000 * surface.weighted(1.0, 0.1)),
+    ]
+    for axes, (label, values) in zip(figure.subplots(1, 3), panels, strict=True):
+        finite = values[np.isfinite(values) & (values > 0)]
+        levels = np.geomspace(finite.min(), finite.max(), 24)
+        drawn = axes.contourf(surface.t, surface.t, values.T, levels=levels, norm=LogNorm(), cmap="viridis")
+        axes.plot(0, 0, marker="+", color="white", markersize=9)
+        axes.set_title(label, fontsize=11)
+        axes.set_xlabel("$t_1$")
+        axes.set_ylabel("$t_2$")
+        axes.set_aspect("equal")
+        ticks = np.geomspace(finite.min(), finite.max(), 5)
+        figure.colorbar(drawn, ax=axes, shrink=0.85, ticks=ticks, format="%.3g")
+    return figure

@@ -1,0 +1,132 @@
+"""The measurement of the loss entropy: directions, landscape, entropy, report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mlip_sweep import keys
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.graphs import batches
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.directions import draw
+from mlip_sweep.measurement.entropy import EntropySettings, curvature, entropy_of, saturation
+from mlip_sweep.measurement.interface import Report
+from mlip_sweep.measurement.landscape import Lines, Plane, grid, lines, plane
+from mlip_sweep.measurement.landscape_figures import lines_figure, plane_figure
+from mlip_sweep.models.interface import Potential
+
+FULL_WINDOW = 0.9  # share of points that count from which on the window is called saturated
+
+
+def loss_entropy(
+    model: Potential,
+    dataset: Dataset,
+    *,
+    directions: int = 20,
+    points: int = 81,
+    window: float = 0.25,
+    temperature_energy: float = 0.004,
+    temperature_forces: float = 0.040,
+    alpha: float = 0.2,
+    split: str = "train",
+    frozen: Sequence[str] = (),
+    plane_points: int = 0,
+    n_bootstrap: int = 1000,
+    max_atoms: int = 4096,
+    seed: int = 0,
+    progress: bool = True,
+) -> Report:
+    """Loss entropy of a model, from the plain evaluation of the whole grid.
+
+    Args:
+        model: left as it was found.
+        dataset: gives the frames of `split`.
+        directions: N random directions.
+        points: G points of each; part of the metric's identity, as is the window.
+        window: largest |t|.
+        temperature_energy: T_E, eV/atom.
+        temperature_forces: T_F, eV/Å.
+        alpha: weight of the energy entropy.
+        split: "train" (the paper's), "train_clean", "validation", or the label of a test set.
+        frozen: regular expressions of parameters that stay where they are.
+        plane_points: points along either side of a plane of the first two directions; 0 for none.
+        n_bootstrap: resamples for the standard errors.
+        max_atoms: of one batch.
+        seed: of the directions and of the bootstrap.
+        progress: whether to show a bar.
+
+    Raises:
+        InputError: a setting is out of range, or there is no such split.
+    """
+    if directions < 1 or points < 3 or window <= 0 or (plane_points and directions < 2):
+        raise InputError(
+            f"measurement.landscape: directions={directions}, points={points}, window={window}, plane_points="
+            f"{plane_points}; give at least 1 direction (2 for a plane), 3 points and a positive window"
+        )
+    settings = EntropySettings(temperature_energy, temperature_forces, alpha)
+    device = next(model.parameters()).device
+    data = [b.to(device) for b in batches(graphs_of(frames_of(dataset, split), model.cutoff), max_atoms)]
+    drawn = draw(model, directions, seed=seed, frozen=frozen)
+    curves = lines(model, data, drawn, grid(points, window), progress=progress)
+    surface = plane(model, data, drawn, grid(plane_points, window), progress=progress) if plane_points else None
+    return report(curves, settings, surface=surface, max_cosine=drawn.max_cosine, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def frames_of(dataset: Dataset, split: str) -> list[Frame]:
+    """The frames of a split.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    splits = {"train": dataset.train, "train_clean": dataset.train_clean, "validation": dataset.validation}
+    splits |= dataset.tests
+    if split not in splits:
+        raise InputError(f"measurement.landscape.split={split}: dataset {dataset.name} has {', '.join(splits)}")
+    return splits[split]
+
+
+def report(
+    curves: Lines,
+    settings: EntropySettings,
+    *,
+    surface: Plane | None = None,
+    max_cosine: float = float("nan"),
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Report:
+    """What follows from curves that were evaluated; nothing is evaluated again."""
+    found = entropy_of(curves.energy, curves.forces, settings, n_bootstrap=n_bootstrap, seed=seed)
+    mean_energy, mean_forces = curves.energy.mean(axis=0), curves.forces.mean(axis=0)
+    full_energy = saturation(mean_energy, settings.temperature_energy)
+    full_forces = saturation(mean_forces, settings.temperature_forces)
+    metrics = {
+        keys.LOSS_ENTROPY: found.total,
+        keys.LOSS_ENTROPY_STDERR: found.total_stderr,
+        keys.LOSS_ENTROPY_ENERGY: found.energy,
+        keys.LOSS_ENTROPY_ENERGY_STDERR: found.energy_stderr,
+        keys.LOSS_ENTROPY_FORCES: found.forces,
+        keys.LOSS_ENTROPY_FORCES_STDERR: found.forces_stderr,
+        keys.LANDSCAPE_CURVATURE_ENERGY: curvature(curves.t, mean_energy),
+        keys.LANDSCAPE_CURVATURE_FORCES: curvature(curves.t, mean_forces),
+        keys.LANDSCAPE_SATURATION_ENERGY: full_energy,
+        keys.LANDSCAPE_SATURATION_FORCES: full_forces,
+        keys.LANDSCAPE_MAX_COSINE: max_cosine,
+    }
+    arrays = {"t": curves.t, "energy": curves.energy, "forces": curves.forces}
+    figures = {"landscape": lines_figure(curves, settings, found)}
+    notes = [
+        f"{name}: {share:.0%} of the {len(curves.t)} points count, so the window |t| <= {curves.t.max():g} is saturated: "
+        "S is close to its ceiling, and flatter models would hardly differ; widen measurement.landscape.window"
+        for name, share in (("energy", full_energy), ("forces", full_forces))
+        if share >= FULL_WINDOW
+    ]
+    lost = int((~np.isfinite(curves.energy) | ~np.isfinite(curves.forces)).sum())
+    if lost:
+        notes.append(f"{lost} of {curves.energy.size} points have no finite loss; they count for nothing in S")
+    if surface is not None:
+        arrays |= {"plane_t": surface.t, "plane_energy": surface.energy, "plane_forces": surface.forces}
+        figures["plane"] = plane_figure(surface)
+    table = pd.DataFrame({"t": curves.t, "energy_eV_atom": mean_energy, "forces_eV_A": mean_forces})
+    return Report(metrics=metrics, arrays=arrays, tables={"mean_curve": table}, figures=figures, notes=notes)

@@ -1,0 +1,119 @@
+"""A whole training: from a potential and graphs to the weights that are kept."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from mlip_sweep import keys
+from mlip_sweep.config import TrainerSettings
+from mlip_sweep.data.datamodule import evaluation_loader, training_loader
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.training.averaging import WeightAverage
+from mlip_sweep.training.keep import KeepBest
+from mlip_sweep.training.loss import LossWeights
+from mlip_sweep.training.module import TrainingModule
+from mlip_sweep.training.progress import EpochBar
+from mlip_sweep.training.stage import Stage
+
+LAST = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: what the config groups optimizer, averaging and loss were made into."""
+
+    optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+    weights: LossWeights
+    validation_weights: LossWeights
+    averaging: WeightAverage | None = None
+    cycle: Stage | None = None
+
+
+def fit(
+    model: Potential,
+    train: Sequence[GraphBatch],
+    validation: Sequence[GraphBatch],
+    recipe: Recipe,
+    settings: TrainerSettings,
+    *,
+    seed: int,
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | None = None,
+) -> KeepBest:
+    """Train in place; afterwards the model carries the weights that are kept, in evaluation mode.
+
+    Args:
+        model: fresh.
+        train: one graph each.
+        validation: one graph each.
+        recipe: optimiser, loss weights, averaging.
+        settings: the trainer's.
+        seed: of the order of batches.
+        folder: where `last.ckpt` goes after every `checkpoint_every` epochs; with `settings.resume`, where it is found.
+        callbacks: run after training's own; those that measure act in `on_fit_end`, on the kept weights.
+        logger: takes the metrics of epochs.
+
+    Returns:
+        Which epoch was kept, and its validation loss.
+    """
+    module = TrainingModule(
+        model,
+        recipe.optimizer,
+        weights=recipe.weights,
+        validation_weights=recipe.validation_weights,
+        plateau_factor=settings.plateau_factor,
+        plateau_patience=settings.plateau_patience,
+    )
+    keep = KeepBest()
+    own: list[Callback | None] = [
+        recipe.cycle,
+        keep,  # before averaging: see KeepBest
+        recipe.averaging,
+        EpochBar() if settings.progress else None,
+        _early_stopping(settings),
+        ModelCheckpoint(
+            dirpath=folder,
+            filename=LAST.removesuffix(".ckpt"),
+            every_n_epochs=settings.checkpoint_every,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    trainer = pl.Trainer(
+        max_epochs=settings.max_epochs,
+        accelerator=settings.accelerator,
+        devices=1,
+        gradient_clip_val=settings.gradient_clip,
+        inference_mode=False,  # forces need gradients in validation too
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        logger=logger or False,
+        callbacks=[callback for callback in own if callback is not None] + list(callbacks),
+        default_root_dir=folder,
+    )
+    last = folder / LAST
+    trainer.fit(
+        module,
+        training_loader(train, settings.batch_size, seed),
+        evaluation_loader(validation, settings.max_atoms),
+        ckpt_path=last if settings.resume and last.is_file() else None,
+        weights_only=True,
+    )
+    model.eval()
+    return keep
+
+
+def _early_stopping(settings: TrainerSettings) -> EarlyStopping | None:
+    if settings.early_stopping_patience is None:
+        return None
+    return EarlyStopping(keys.VALIDATION_LOSS, patience=settings.early_stopping_patience, check_finite=False)

@@ -1,0 +1,56 @@
+"""Which weights a run keeps: those of the best validation, among epochs of the last stage."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from mlip_sweep.keys import VALIDATION_LOSS
+from mlip_sweep.training.stage import Stage
+
+
+class KeepBest(Callback):
+    """Remember the weights of the lowest validation loss, and put them into the model when training ends.
+
+    What is remembered is what was validated: under EMA or SWA the average. When a stage begins, earlier scores no
+    longer count. Stands before the averaging callback, which puts the raw weights back after validation.
+
+    Attributes:
+        epoch: the epoch whose weights are kept.
+        score: its validation loss.
+    """
+
+    def __init__(self) -> None:
+        self.score = math.inf
+        self.epoch = -1
+        self._weights: list[Tensor] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the score at the first epoch of a stage."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(c, Stage) and c.start_epoch == trainer.current_epoch for c in callbacks):
+            self.score = math.inf
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare."""
+        score = float(trainer.callback_metrics.get(VALIDATION_LOSS, math.nan))
+        if not trainer.sanity_checking and score < self.score:
+            self.score, self.epoch = score, trainer.current_epoch
+            self._weights = [p.detach().clone() for p in pl_module.parameters()]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the kept weights into the model."""
+        with torch.no_grad():
+            for parameter, value in zip(pl_module.parameters(), self._weights, strict=bool(self._weights)):
+                parameter.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Score, epoch and weights."""
+        return {"score": self.score, "epoch": self.epoch, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the interrupted training was."""
+        self.score, self.epoch, self._weights = state_dict["score"], state_dict["epoch"], state_dict["weights"]

@@ -1,0 +1,35 @@
+"""A progress bar over epochs, with the time left."""
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from tqdm import tqdm
+
+from mlip_sweep import keys
+
+
+class EpochBar(Callback):
+    """One line for a whole training."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar, where the training begins or resumes."""
+        self._bar = tqdm(total=trainer.max_epochs, initial=trainer.current_epoch, desc="train", unit="epoch", leave=False)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the validation errors."""
+        if self._bar is not None:
+            found = trainer.callback_metrics
+            energy, forces = (float(found[name]) for name in (keys.VALIDATION_ENERGY, keys.VALIDATION_FORCES))
+            self._bar.set_postfix_str(f"validation {energy:.3g} meV/atom, {forces:.3g} meV/Å", refresh=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One epoch more."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()

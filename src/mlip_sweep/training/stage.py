@@ -1,0 +1,69 @@
+"""A stage: something that begins at a set fraction of a training, with a learning rate of its own."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+
+from mlip_sweep.errors import InputError
+
+
+class Stage(Callback):
+    """Begins at epoch ceil(start · max_epochs), counted from 0.
+
+    The learning rate is set and whatever watches for improvement (plateau scheduler, early stopping) starts afresh,
+    since scores from before the stage are of another kind. The epoch is saved, so that a resumed training keeps it.
+
+    Args:
+        start: fraction of `trainer.max_epochs`, 0 to below 1.
+        learning_rate: from then on; None leaves it alone.
+
+    Raises:
+        InputError: the stage would have no epoch.
+    """
+
+    def __init__(self, start: float, learning_rate: float | None) -> None:
+        if not 0.0 <= start < 1.0:
+            raise InputError(f"start={start} of {type(self).__name__}: give a fraction of the training, 0 to below 1")
+        self.start = start
+        self.learning_rate = learning_rate
+        self.start_epoch: int | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Fix the epoch."""
+        if self.start_epoch is None:
+            self.start_epoch = math.ceil(self.start * (trainer.max_epochs or 0))
+        if self.start_epoch >= (trainer.max_epochs or 0):
+            raise InputError(
+                f"start={self.start} of {type(self).__name__}: that is epoch {self.start_epoch} of trainer.max_epochs="
+                f"{trainer.max_epochs}, which leaves it none; train longer or start earlier"
+            )
+
+    def begun(self, trainer: pl.Trainer) -> bool:
+        """Whether the current epoch belongs to the stage."""
+        return self.start_epoch is not None and trainer.current_epoch >= self.start_epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the stage at its first epoch."""
+        if trainer.current_epoch != self.start_epoch:
+            return
+        if self.learning_rate is not None:
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self.learning_rate
+        for config in trainer.lr_scheduler_configs:
+            scheduler: Any = config.scheduler
+            scheduler.best, scheduler.num_bad_epochs = math.inf, 0
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping):
+                callback.best_score = callback.best_score.new_tensor(math.inf)
+                callback.wait_count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stage begins."""
+        return {"start_epoch": self.start_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin where the interrupted training would have."""
+        self.start_epoch = state_dict["start_epoch"]
