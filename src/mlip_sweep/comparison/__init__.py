@@ -1,0 +1,1 @@
+"""Recorded runs side by side: statistics, tables, figures, and the published numbers."""

@@ -1,0 +1,1 @@
+"""Recording of runs and models in MLflow, the only place that imports it."""

@@ -1,0 +1,97 @@
+"""What a run ran on: versions of packages, the code's commit, the machine."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+PACKAGES = (
+    "mlip_sweep",
+    "torch",
+    "e3nn",
+    "nequip",
+    "mace-torch",
+    "ase",
+    "pytorch-lightning",
+    "mlflow",
+    "optuna",
+    "hydra-core",
+)
+
+
+def versions() -> dict[str, str]:
+    """`version.<package>` to its installed version, "not installed" where it is absent."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[f"version.{package}"] = version(package)
+        except PackageNotFoundError:
+            found[f"version.{package}"] = "not installed"
+    return found
+
+
+def commit() -> dict[str, str]:
+    """The commit of this package's code or, where that is not under git, of the current folder; or nothing."""
+    here = Path(__file__)
+    # A wheel inside a virtual environment inside somebody's repository is no part of that repository.
+    folder = here.parent if _git(here.parent, "ls-files", "--error-unmatch", here.name) else Path.cwd()
+    head = _git(folder, "rev-parse", "HEAD")
+    if not head:
+        return {}
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"mlflow.source.git.commit": head, "git.uncommitted_changes": "yes" if changed else "no"}
+
+
+def machine() -> dict[str, str]:
+    """Host, processors, memory, accelerator, and the process, by which `process_gone` knows a run that was killed."""
+    import torch
+
+    process = psutil.Process()
+    return {
+        "system.host": platform.node(),
+        "system.platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "system.processors": str(len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count()),
+        "system.memory_GiB": f"{psutil.virtual_memory().total / 2**30:.0f}",
+        "system.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        **process_tags(),
+    }
+
+
+def process_tags(number: int | None = None) -> dict[str, str]:
+    """Tags that name a process, this one by default, beyond doubt: host, number and time of its start."""
+    process = psutil.Process(number)
+    return {
+        "system.host": platform.node(),
+        "system.process": str(process.pid),
+        "system.process_started": f"{process.create_time():.2f}",
+    }
+
+
+def process_gone(tags: dict[str, str], *, elsewhere: bool) -> bool:
+    """Whether the process that wrote `process_tags` has ended.
+
+    Args:
+        tags: of a run.
+        elsewhere: the answer for a process of another host, which cannot be asked.
+    """
+    if tags.get("system.host") != platform.node():
+        return elsewhere
+    try:
+        process = psutil.Process(int(tags.get("system.process", "0")))
+        # Numbers of processes are used again: another start time is another process.
+        return abs(process.create_time() - float(tags.get("system.process_started", "0"))) > 0.1
+    except (psutil.NoSuchProcess, ValueError):
+        return True
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,116 @@
+"""Trained models in MLflow: logged with their run, registered under a name, found again by URI."""
+
+import os
+from pathlib import Path
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.tracking import store
+from mlip_sweep.tracking.run import RunRecord
+
+
+def log_model(rec: RunRecord, folder: Path | str, name: str = "model") -> str:
+    """Keep a checkpoint folder as the logged model of a run.
+
+    Returns:
+        The model's id: `models:/<id>` finds it again.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    client = store.client(rec.uri)
+    model = client.create_logged_model(
+        rec.experiment_id, name=name, source_run_id=rec.run_id, model_type="interatomic potential"
+    )
+    try:
+        client.log_model_artifacts(model.model_id, str(folder))
+    except BaseException:
+        client.finalize_logged_model(model.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(rec.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_id)
+
+
+def register(uri: str, name: str, model_id: str, alias: str | None = None) -> str:
+    """Give a logged model a name, and an alias where one is wanted.
+
+    Args:
+        uri: the store, as `store.prepare` takes it.
+        name: of the registered model; made where it is new.
+        model_id: as `log_model` answered.
+        alias: such as "best"; it moves here from an earlier version.
+
+    Returns:
+        The new version: `models:/NAME/VERSION`, or `models:/NAME@ALIAS`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = store.client(store.prepare(uri))
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    model = client.get_logged_model(model_id)
+    version = client.create_model_version(name, model.artifact_location, run_id=model.source_run_id, model_id=model_id)
+    if alias:
+        client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
+
+
+def local_path(uri: str, tracking_uri: str | None = None) -> Path:
+    """A folder on this machine that holds the model.
+
+    Args:
+        uri: a folder or a file in it, `models:/ID`, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `runs:/ID`.
+        tracking_uri: the store; MLFLOW_TRACKING_URI, or mlflow.db in the current folder, where none is given.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if not uri.startswith(("models:/", "runs:/")):
+        path = Path(uri)
+        if not path.exists():
+            raise InputError(
+                f"model {uri!r}: no such folder; give a checkpoint's folder, models:/ID or models:/NAME@ALIAS"
+            )
+        return path if path.is_dir() else path.parent
+
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    place = store.prepare(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store.DEFAULT_URI)
+    try:
+        location = _location_of_run(uri, place) if uri.startswith("runs:/") else _location_of_model(uri, place)
+        return Path(download_artifacts(artifact_uri=location, tracking_uri=place, registry_uri=place))
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"model {uri!r} is not in {place}: look for its name in the UI, or set MLFLOW_TRACKING_URI to its store"
+        ) from error
+
+
+# MLflow's own reading of models:/ addresses asks the process-wide store for some of them, which may be another one.
+def _location_of_model(uri: str, place: str) -> str:
+    """`models:/ID`, `models:/NAME/VERSION` or `models:/NAME@ALIAS` -> where its files lie."""
+    client = store.client(place)
+    address = uri.removeprefix("models:/")
+    name, at, alias = address.partition("@")
+    name_of_version, slash, number = address.partition("/")
+    if at:
+        version = client.get_model_version_by_alias(name, alias)
+    elif slash:
+        version = client.get_model_version(name_of_version, number)
+    else:
+        return str(client.get_logged_model(address).artifact_location)
+    return str(client.get_model_version_download_uri(version.name, version.version))
+
+
+def _location_of_run(uri: str, place: str) -> str:
+    """`runs:/ID` -> the last model that the run logged; `runs:/ID/PATH` -> that folder of its artifacts."""
+    client = store.client(place)
+    run_id, _, path = uri.removeprefix("runs:/").partition("/")
+    run = client.get_run(run_id)
+    if path:
+        return f"{run.info.artifact_uri}/{path}"
+    if run.outputs is None or not run.outputs.model_outputs:
+        raise InputError(f"model {uri!r}: that run has logged no model; choose a run that has finished")
+    return str(client.get_logged_model(run.outputs.model_outputs[-1].model_id).artifact_location)

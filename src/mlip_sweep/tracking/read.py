@@ -1,0 +1,99 @@
+"""Read recorded runs back, and close those that nobody is running any more."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.tracking import environment, store
+
+LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it is recorded; `metrics` are the last values, NaN included."""
+
+    run_id: str
+    name: str
+    status: str
+    started: datetime
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def stored_runs(uri: str, experiment: str | None = None, parent: str | None = None) -> list[StoredRun]:
+    """Runs of a store, oldest first: of one experiment or all, of one sweep or all. Sweeps themselves are left out.
+
+    Raises:
+        InputError: no such experiment, or the store does not serve.
+    """
+    return [run for run in _all_runs(store.prepare(uri), experiment, parent) if run.tags.get("kind") != "sweep"]
+
+
+def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
+    """Content of one artifact of a run; None where the run has none of that name."""
+    client = store.client(store.resolve(uri))
+    folder = str(PurePosixPath(path).parent)
+    if path not in {found.path for found in client.list_artifacts(run_id, None if folder == "." else folder)}:
+        return None
+    with tempfile.TemporaryDirectory() as here:
+        return Path(client.download_artifacts(run_id, path, here)).read_bytes()
+
+
+def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, elsewhere: bool = False) -> list[str]:
+    """Mark as FAILED the runs that are RUNNING by name only: killed with no chance to say so.
+
+    Args:
+        uri: a prepared store.
+        experiment: name.
+        parent: only the runs of this sweep.
+        elsewhere: also those of other hosts, whose processes cannot be asked; right after the launcher's return.
+
+    Returns:
+        The names of the runs that were closed.
+    """
+    client = store.client(uri)
+    closed = []
+    for run in _all_runs(uri, experiment, parent):
+        if run.status == "RUNNING" and environment.process_gone(run.tags, elsewhere=elsewhere):
+            client.set_tag(run.run_id, "error", "its process ended without a word (killed, or out of memory)")
+            client.set_terminated(run.run_id, "FAILED")
+            closed.append(run.name)
+    return closed
+
+
+def _all_runs(uri: str, experiment: str | None, parent: str | None) -> Iterator[StoredRun]:
+    client = store.client(uri)
+    if experiment is None:
+        experiments = [found.experiment_id for found in client.search_experiments()]
+    else:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            known = ", ".join(repr(e.name) for e in client.search_experiments())
+            raise InputError(f"experiment {experiment!r} is not in {uri}: it holds {known}")
+        experiments = [found.experiment_id]
+    wanted = f"tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, wanted, order_by=["attributes.start_time ASC"], page_token=token)
+        for run in page:
+            yield StoredRun(
+                run_id=run.info.run_id,
+                name=run.info.run_name or run.info.run_id,
+                status=run.info.status,
+                started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                params=dict(run.data.params),
+                metrics={key: _infinite(value) for key, value in run.data.metrics.items()},
+                tags=dict(run.data.tags),
+            )
+        token = page.token
+        if not token:
+            return
+
+
+def _infinite(value: float) -> float:
+    return float("inf") * (1 if value > 0 else -1) if abs(value) >= LARGEST_STORED else value

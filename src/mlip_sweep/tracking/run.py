@@ -1,0 +1,261 @@
+"""Record one run: what went in, how long each phase took, what was found, how it ended."""
+
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mlip_sweep import keys
+from mlip_sweep.tracking import environment, store
+
+if TYPE_CHECKING:
+    from mlip_sweep.measurement.interface import Report
+    from mlip_sweep.tracking.logger import MetricsLogger
+
+PARAM_CHARACTERS = 6000  # MLflow's limits
+TAG_CHARACTERS = 5000
+PARAMS_PER_CALL = 100
+FIGURE_DPI = 150
+
+
+class Terminated(SystemExit):
+    """SIGTERM came: a scheduler or a person ends this process."""
+
+
+class RunRecord:
+    """An open run in MLflow. Made by `record`.
+
+    Attributes:
+        uri: absolute URI of the store.
+        experiment_id: where the run is filed.
+        run_id: MLflow's id of the run.
+        current_phase: the phase under way, or None.
+    """
+
+    def __init__(self, uri: str, experiment_id: str, run_id: str) -> None:
+        self.uri = uri
+        self.experiment_id = experiment_id
+        self.run_id = run_id
+        self.current_phase: str | None = None
+        self._client = store.client(uri)
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase of the run; a name that comes again adds to its time. Failed phases count too."""
+        outer, self.current_phase = self.current_phase, name
+        start = time.perf_counter()
+        try:
+            yield
+            self.current_phase = outer  # after an error it stays: the record names the phase that failed
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+            self.metrics({keys.wall_time(name): self._seconds[name]})
+
+    def params(self, config: Mapping[str, Any]) -> None:
+        """Record a config, nested or flat, as parameters; call it once for each key, since MLflow never changes one."""
+        from mlflow.entities import Param
+
+        params = [Param(key, _shortened(str(value), PARAM_CHARACTERS)) for key, value in flatten(config).items()]
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            self._client.log_batch(self.run_id, params=params[start : start + PARAMS_PER_CALL])
+
+    def config(self, yaml: str) -> None:
+        """Keep the resolved config whole, as config.yaml."""
+        self._client.log_text(self.run_id, yaml, "config.yaml")
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Record numbers at once; NaN is kept as NaN."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+
+    def tag(self, name: str, value: object) -> None:
+        """Record a word about the run."""
+        self._client.set_tag(self.run_id, name, _shortened(str(value), TAG_CHARACTERS))
+
+    def artifact(self, path: Path | str, folder: str | None = None) -> None:
+        """Keep a file, or a folder with all in it, under `folder` of the run's artifacts."""
+        if Path(path).is_dir():
+            self._client.log_artifacts(self.run_id, str(path), folder)
+        else:
+            self._client.log_artifact(self.run_id, str(path), folder)
+
+    def report(self, name: str, report: "Report") -> None:
+        """Keep what a measurement found: metrics, and a folder of that name.
+
+        The folder holds curves.npz (arrays), <table>.csv, <figure>.png and notes.txt, each where the report has any.
+        """
+        import numpy as np
+
+        self.metrics(report.metrics)
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(folder)
+            if report.arrays:
+                np.savez_compressed(here / "curves.npz", **report.arrays)  # type: ignore[arg-type]
+            for table_name, table in report.tables.items():
+                table.to_csv(here / f"{table_name}.csv", index=False)
+            for figure_name, figure in report.figures.items():
+                figure.savefig(here / f"{figure_name}.png", dpi=FIGURE_DPI, bbox_inches="tight")
+            if report.notes:
+                (here / "notes.txt").write_text("\n".join(report.notes) + "\n")
+                self.tag(f"notes.{name}", "\n".join(report.notes))
+            if any(here.iterdir()):
+                self._client.log_artifacts(self.run_id, folder, name)
+
+    @cached_property
+    def logger(self) -> "MetricsLogger":
+        """The logger for Lightning's Trainer: it writes in the background and is flushed when the run ends."""
+        from mlip_sweep.tracking.logger import MetricsLogger  # Lightning takes seconds to import
+
+        return MetricsLogger(self.uri, self.run_id)
+
+    def finish(self) -> None:
+        """Close the run as FINISHED, after every metric has arrived."""
+        self._flush()
+        self._client.set_terminated(self.run_id, "FINISHED")
+
+    def fail(self, error: BaseException) -> None:
+        """Close the run as KILLED (ended from outside, or pruned) or FAILED, with the reason."""
+        pruned = any(kind.__name__ == "TrialPruned" for kind in type(error).__mro__)  # Optuna is not imported here
+        killed = pruned or isinstance(error, KeyboardInterrupt | Terminated)
+        try:
+            self.tag("error", "stopped by SIGTERM" if isinstance(error, Terminated) else one_line(error))
+            if pruned:
+                self.tag("pruned", "yes")
+            if self.current_phase:
+                self.tag("error.phase", self.current_phase)
+            if not killed:
+                self._client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
+            self._flush()
+        finally:
+            self._client.set_terminated(self.run_id, "KILLED" if killed else "FAILED")
+
+    def _flush(self) -> None:
+        if "logger" in vars(self):
+            self.logger.flush()
+
+
+@contextmanager
+def record(
+    *,
+    uri: str,
+    experiment: str,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    parent_run_id: str | None = None,
+) -> Iterator[RunRecord]:
+    """Open a run, and close it as it ends: FINISHED, FAILED, or KILLED by Ctrl-C or SIGTERM. Errors go on their way.
+
+    Package versions, the commit and the machine are recorded without asking.
+
+    Args:
+        uri: the store, as `store.prepare` takes it.
+        experiment: the name that runs are filed under.
+        name: what a reader knows the run by.
+        params: the resolved config, nested or flat.
+        tags: words about the run.
+        parent_run_id: the run of the sweep that this one belongs to.
+
+    Raises:
+        InputError: the store does not serve.
+    """
+    uri = store.prepare(uri)
+    experiment_id = store.experiment_id(uri, experiment)
+    described = {
+        "kind": "run",
+        **environment.versions(),
+        **environment.commit(),
+        **environment.machine(),
+        **(tags or {}),
+    }
+    if parent_run_id:
+        described["mlflow.parentRunId"] = parent_run_id
+    with terminable():
+        made = store.client(uri).create_run(
+            experiment_id,
+            tags={key: _shortened(value, TAG_CHARACTERS) for key, value in described.items()},
+            run_name=name,
+        )
+        rec = RunRecord(uri, experiment_id, made.info.run_id)
+        try:
+            if params:
+                rec.params(params)
+            yield rec
+            rec.finish()
+        except BaseException as error:
+            _close(rec, error)
+            raise
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """While it lasts, SIGTERM raises `Terminated`, so that records are closed; the handler before it comes back.
+
+    Only the main thread may set handlers: in any other this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not break off the closing
+        raise Terminated(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config as dotted names -> values, as a reader wants them.
+
+    What an entry instantiates stands under the entry's own name, without its module: `model: NequIP`. The other
+    underscore keys of Hydra say how, not what, and are left out (config.yaml keeps them).
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if key == "_target_" and prefix:
+            flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
+        elif str(key).startswith("_"):
+            continue
+        elif isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def one_line(error: BaseException) -> str:
+    """An error as `Type: message`, in one line."""
+    return _shortened(" ".join(f"{type(error).__name__}: {error}".rstrip(": ").split()), 500)
+
+
+def timestamp() -> str:
+    """Now, to the second, in UTC: for names."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _close(rec: RunRecord, error: BaseException) -> None:
+    """Close after an error; trouble with the store joins the first error as a note instead of hiding it."""
+    try:
+        rec.fail(error)
+    except Exception as trouble:
+        error.add_note(f"the run {rec.run_id} could not be closed in {store.ui_hint(rec.uri)}: {one_line(trouble)}")
+
+
+def _shortened(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"

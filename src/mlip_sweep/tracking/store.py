@@ -1,0 +1,151 @@
+"""The place that runs are recorded in: an SQLite file, or an MLflow server."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from mlip_sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# MLflow takes 4 s to import: every function imports what it needs, so that this module stays light.
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+SQLITE = "sqlite:///"
+SERVER = ("http://", "https://")
+ANSWER_SECONDS = 10
+
+
+def resolve(uri: str) -> str:
+    """The same store under a name that holds in every folder: a relative SQLite path becomes an absolute one.
+
+    Raises:
+        InputError: neither an SQLite file nor a server.
+    """
+    if uri.startswith(SERVER):
+        return uri.rstrip("/")
+    path = uri.removeprefix(SQLITE)
+    if not uri.startswith(SQLITE) or not path or ":memory:" in path:
+        raise InputError(
+            f"tracking.uri={uri!r}: give an SQLite file (sqlite:///mlflow.db) or an MLflow server (http://host:5000)"
+        )
+    return SQLITE + str(Path(path).absolute())
+
+
+def prepare(uri: str = DEFAULT_URI) -> str:
+    """Make the store ready and answer its absolute URI; cheap where it is ready.
+
+    A fresh SQLite store that several processes open at once stays broken for good, since each of them lays the tables.
+    A lock beside the file lets the first one do it alone.
+
+    Raises:
+        InputError: the file cannot be used, or the server cannot be reached or refuses.
+    """
+    uri = resolve(uri)
+    if uri.startswith(SERVER):
+        _ask_server(uri)
+    else:
+        _open_sqlite(uri)
+    return uri
+
+
+@cache
+def client(uri: str) -> "MlflowClient":
+    """MLflow's client of a store that `prepare` has answered."""
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def experiment_id(uri: str, name: str) -> str:
+    """The id of an experiment of a prepared store, which is made where it is new.
+
+    Artifacts of an SQLite store lie beside its file, in mlartifacts/<experiment>; a server has its own place.
+
+    Raises:
+        InputError: an experiment of that name was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client = client(uri)
+    found = mlflow_client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(mlflow_client.create_experiment(name, artifact_location=_artifact_location(uri, name)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = mlflow_client.get_experiment_by_name(name)  # another process was quicker
+    if found is None or found.lifecycle_stage == "deleted":
+        raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
+    return str(found.experiment_id)
+
+
+def ui_hint(uri: str) -> str:
+    """How a person opens a prepared store in a browser."""
+    return uri if uri.startswith(SERVER) else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    if uri.startswith(SERVER):
+        return None
+    folder = re.sub(r"[^\w.-]+", "_", experiment)
+    return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / folder).as_uri()
+
+
+def _open_sqlite(uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = Path(uri.removeprefix(SQLITE))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            client(uri).search_experiments(max_results=1)
+    except OSError as error:
+        raise InputError(f"tracking.uri={uri!r}: {error}; choose a folder that can be written") from error
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"tracking.uri={uri!r}: {reason}; if another MLflow wrote it, try `mlflow db upgrade {uri}`, "
+            "otherwise move the file away"
+        ) from error
+
+
+def _ask_server(uri: str) -> None:
+    """Ask one cheap question without retries: MLflow's own client tries for minutes before it gives up."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    address = urlsplit(uri)
+    host = address.netloc.rpartition("@")[2]  # a password before it stays out of messages
+    place = f"tracking.uri: the server {address.scheme}://{host}"
+    try:
+        # The health page answers to every host name; only the interface itself tells whether this one is allowed.
+        reply: Any = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=ANSWER_SECONDS,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        raise InputError(f"{place} cannot be reached: start it, or mend its address") from error
+    if reply.status_code == 401:
+        raise InputError(
+            f"{place} asks for a name and a password (401): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if reply.status_code == 403:
+        raise InputError(
+            f"{place} refuses (403): start it with --allowed-hosts {host}, or ask for the right to read experiments"
+        )
+    if reply.status_code != 200 or "json" not in reply.headers.get("Content-Type", ""):
+        raise InputError(f"{place} answered {reply.status_code}, not as an MLflow server does: mend its address")
