@@ -19,8 +19,8 @@ from mlip_sweep.training.stage import Stage
 class WeightAverage(Callback):
     """θ̄ ← θ̄ + w · (θ − θ̄). A subclass says when, and with which w."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **stage: Any) -> None:
+        super().__init__(**stage)  # a stage's arguments, where a subclass is one too
         self.updates = 0
         self._average: list[Tensor] = []
         self._raw: list[Tensor] = []  # the training's own weights, while the average stands in for them
@@ -89,8 +89,7 @@ class StochasticAverage(WeightAverage, Stage):
     """
 
     def __init__(self, start: float, learning_rate: float | None) -> None:
-        WeightAverage.__init__(self)
-        Stage.__init__(self, start, learning_rate)
+        super().__init__(start=start, learning_rate=learning_rate)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -98,15 +97,6 @@ class StochasticAverage(WeightAverage, Stage):
         """At the last batch of an epoch, before its validation."""
         if trainer.is_last_batch and self.begun(trainer):
             self.update(pl_module, 1.0 / (self.updates + 1))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both parents' states."""
-        return {**WeightAverage.state_dict(self), **Stage.state_dict(self)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Both parents' states."""
-        WeightAverage.load_state_dict(self, state_dict)
-        Stage.load_state_dict(self, state_dict)
 
 
 def _copy(values: list[Tensor], model: nn.Module) -> None:

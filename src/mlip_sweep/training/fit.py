@@ -65,7 +65,7 @@ def fit(
         Which epoch was kept, and its validation loss.
     """
     module = TrainingModule(
-        model,
+        model.train(),
         recipe.optimizer,
         weights=recipe.weights,
         validation_weights=recipe.validation_weights,

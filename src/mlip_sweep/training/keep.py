@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from mlip_sweep.errors import InputError
 from mlip_sweep.keys import VALIDATION_LOSS
 from mlip_sweep.training.stage import Stage
 
@@ -42,9 +43,18 @@ class KeepBest(Callback):
             self._weights = [p.detach().clone() for p in pl_module.parameters()]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the kept weights into the model."""
+        """Put the kept weights into the model.
+
+        Raises:
+            InputError: there are none, since no validation loss was finite.
+        """
+        if not self._weights:
+            raise InputError(
+                f"training diverged: no validation loss was finite in {trainer.current_epoch} epochs; lower optimizer.lr "
+                "or trainer.gradient_clip, or look for outliers in the training data"
+            )
         with torch.no_grad():
-            for parameter, value in zip(pl_module.parameters(), self._weights, strict=bool(self._weights)):
+            for parameter, value in zip(pl_module.parameters(), self._weights, strict=True):
                 parameter.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""Trainings learn, keep the weights they say, and resume to the same result as if never interrupted."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from samples import architectures, ethanol_dataset, small_model
+
+from mlip_sweep import keys
+from mlip_sweep.config import TrainerSettings
+from mlip_sweep.data.datamodule import evaluation_loader, graphs_of
+from mlip_sweep.errors import InputError
+from mlip_sweep.training.averaging import ExponentialAverage, StochasticAverage
+from mlip_sweep.training.fit import Recipe, fit
+from mlip_sweep.training.loss import ErrorSums, LossWeights
+from mlip_sweep.training.weight_cycle import WeightCycle
+
+EPOCHS = 8
+ARCHITECTURE = pytest.param(*next(p for p in architectures()).values, marks=next(p for p in architectures()).marks)
+RECIPES = {
+    "none": {},
+    "ema": {"averaging": lambda: ExponentialAverage(0.9)},
+    "swa": {"averaging": lambda: StochasticAverage(0.5, 0.002)},
+    "weight_cycle": {"cycle": lambda: WeightCycle(0.5, 1000.0, 1.0, 0.002)},
+    "swa and weight_cycle": {
+        "averaging": lambda: StochasticAverage(0.5, 0.002),
+        "cycle": lambda: WeightCycle(0.5, 1000.0, 1.0, 0.002),
+    },
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupt(Callback):
+    """Stop in the middle of an epoch, as a lost node would."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and batch_idx == 1:
+            raise Interrupted
+
+
+class Watch(Callback):
+    """Note what each epoch did."""
+
+    def __init__(self) -> None:
+        self.weights, self.rates, self.validation = [], [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.weights.append(pl_module.weights)
+            self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_end(self, trainer, pl_module):
+        self.validation.append(float(trainer.callback_metrics[keys.VALIDATION_LOSS]))
+
+
+def settings(**changes) -> TrainerSettings:
+    base = TrainerSettings(max_epochs=EPOCHS, batch_size=2, accelerator="cpu", checkpoint_every=1, progress=False)
+    return replace(base, **changes)
+
+
+def recipe(name: str = "none") -> Recipe:
+    parts = {part: make() for part, make in RECIPES[name].items()}
+    weights = LossWeights(1.0, 1000.0)
+    return Recipe(partial(torch.optim.Adam, lr=0.01, amsgrad=True), weights, weights, **parts)
+
+
+def train(folder, name="none", architecture="nequip", callbacks=(), **changes):
+    dataset = ethanol_dataset()
+    model = small_model(architecture, dataset)
+    train, validation = (graphs_of(frames, model.cutoff) for frames in (dataset.train, dataset.validation))
+    kept = fit(model, train, validation, recipe(name), settings(**changes), seed=0, folder=folder, callbacks=callbacks)
+    return model, kept
+
+
+def validation_loss(model) -> float:
+    errors = ErrorSums.empty()
+    for batch in evaluation_loader(graphs_of(ethanol_dataset().validation, model.cutoff)):
+        errors.add(model(batch), batch)
+    energy, forces = errors.mse()
+    return float(energy + 1000.0 * forces)
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_training_lowers_the_loss(architecture, tmp_path):
+    untrained = validation_loss(small_model(architecture, ethanol_dataset()))
+    model, _ = train(tmp_path, architecture=architecture)
+    assert not model.training
+    assert validation_loss(model) < 0.5 * untrained
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_resumed_training_equals_an_uninterrupted_one(name, architecture, tmp_path):
+    whole, kept_whole = train(tmp_path / "whole", name, architecture)
+    for epoch in (2, 5):  # before and after the stage begins
+        with pytest.raises(Interrupted):
+            train(tmp_path / "broken", name, architecture, callbacks=[Interrupt(epoch)])
+    resumed, kept = train(tmp_path / "broken", name, architecture)
+    assert kept.epoch == kept_whole.epoch
+    assert kept.score == kept_whole.score
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_kept_weights_are_those_that_were_scored(name, architecture, tmp_path):
+    watch = Watch()
+    model, kept = train(tmp_path, name, architecture, callbacks=[watch])
+    staged = name in ("swa", "weight_cycle", "swa and weight_cycle")
+    late = watch.validation[EPOCHS // 2 if staged else 0 :]
+    assert kept.score == min(late)
+    assert kept.epoch == watch.validation.index(kept.score)
+    assert validation_loss(model) == pytest.approx(kept.score, rel=1e-9)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_weight_cycle_changes_weights_and_rate_at_its_epoch(architecture, tmp_path):
+    watch = Watch()
+    train(tmp_path, "weight_cycle", architecture, callbacks=[watch])
+    assert watch.weights == [LossWeights(1.0, 1000.0)] * 4 + [LossWeights(1000.0, 1.0)] * 4
+    assert watch.rates == [0.01] * 4 + [0.002] * 4
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_averages_are_the_means_they_claim_to_be(architecture, tmp_path):
+    class Collect(Callback):
+        """The raw weights at the end of every epoch; runs after the average was put away."""
+
+        def __init__(self) -> None:
+            self.seen = []
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.seen.append([p.detach().clone() for p in pl_module.parameters()])
+
+    collect = Collect()
+    dataset = ethanol_dataset()
+    model = small_model(architecture, dataset)
+    averaging = StochasticAverage(0.5, None)
+    graphs = graphs_of(dataset.train, model.cutoff)
+    chosen = replace(recipe(), averaging=averaging)
+    fit(model, graphs, graphs, chosen, settings(), seed=0, folder=tmp_path, callbacks=[collect])
+    expected = [torch.stack(values).mean(0) for values in zip(*collect.seen[EPOCHS // 2 :], strict=True)]
+    assert averaging.updates == EPOCHS // 2
+    for value, average in zip(expected, averaging.state_dict()["average"], strict=True):
+        torch.testing.assert_close(average, value)
+
+
+def test_exponential_average_follows_its_formula():
+    model = torch.nn.Linear(1, 1, bias=False)
+    averaging = ExponentialAverage(0.5)
+    values, expected = [1.0, 3.0, 7.0, 2.0], None
+    for n, value in enumerate(values):
+        torch.nn.init.constant_(model.weight, value)
+        averaging.on_train_batch_end(None, model, None, None, n)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    assert averaging.state_dict()["average"][0].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_a_stage_without_an_epoch_is_refused(architecture, tmp_path):
+    with pytest.raises(InputError, match=r"start=0\.5 of StochasticAverage.*max_epochs=1"):
+        train(tmp_path, "swa", architecture, max_epochs=1)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_a_training_that_diverges_says_so(architecture, tmp_path):
+    dataset = ethanol_dataset()
+    model = small_model(architecture, dataset)
+    graphs = graphs_of(dataset.train, model.cutoff)
+    wild = replace(recipe(), optimizer=partial(torch.optim.SGD, lr=1e30))
+    with pytest.raises(InputError, match=r"diverged.*optimizer\.lr"):
+        fit(model, graphs, graphs, wild, settings(max_epochs=2, gradient_clip=1e30), seed=0, folder=tmp_path)
