@@ -29,7 +29,9 @@ def lines_figure(curves: Lines, settings: EntropySettings, found: Entropy) -> Fi
         axes.set_ylabel(label)
         axes.legend(frameon=False, fontsize=9, loc="upper center")
     total_error = "" if np.isnan(found.total_stderr) else f" ± {found.total_stderr:.2f}"
-    figure.suptitle(f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points")
+    figure.suptitle(
+        f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points"
+    )
     return figure
 
 

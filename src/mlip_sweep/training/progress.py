@@ -15,7 +15,9 @@ class EpochBar(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar, where the training begins or resumes."""
-        self._bar = tqdm(total=trainer.max_epochs, initial=trainer.current_epoch, desc="train", unit="epoch", leave=False)
+        self._bar = tqdm(
+            total=trainer.max_epochs, initial=trainer.current_epoch, desc="train", unit="epoch", leave=False
+        )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the validation errors."""

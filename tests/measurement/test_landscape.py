@@ -1,0 +1,168 @@
+"""Directions and landscapes against the demands of the protocol and an analytic model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from samples import architectures, ethanol_dataset, small_model
+
+from mlip_sweep import keys
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.graphs import collate
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.directions import draw
+from mlip_sweep.measurement.landscape import displaceable, grid, lines, plane
+from mlip_sweep.measurement.loss_entropy import loss_entropy
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.rescaling import Rescaling
+
+SIZE = {"directions": 2, "points": 5, "progress": False}
+
+
+class Linear(Potential):
+    """e_i = w_z, so that the energy's error, and the square of its RMSE along a line, are known by hand."""
+
+    def __init__(self) -> None:
+        super().__init__(cutoff=5.0, atomic_numbers=[1, 6, 8], rescaling=Rescaling(1.0, [0.0] * 3), dtype="float64")
+        self.w = torch.nn.Parameter(torch.tensor([[1.0], [2.0], [-0.5]], dtype=torch.float64))
+
+    def atomic_energies(self, batch):
+        return self.w[self.elements(batch), 0] + 0.0 * batch.positions.sum(dim=1)
+
+
+def model_of(architecture):
+    return small_model(architecture, ethanol_dataset(), dtype="float32")
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_every_filter_takes_the_norm_of_its_filter(architecture):
+    model = model_of(architecture)
+    drawn = draw(model, 3, seed=0)
+    for parameter, tensors in zip(model.parameters(), drawn.tensors, strict=True):
+        for direction in tensors:
+            if parameter.dim() == 1:  # the flat weights of e3nn
+                torch.testing.assert_close(direction.abs(), parameter.detach().abs())
+            else:
+                torch.testing.assert_close(direction.flatten(1).norm(dim=1), parameter.detach().flatten(1).norm(dim=1))
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_directions_are_nearly_orthogonal_and_say_how_nearly(architecture):
+    drawn = draw(model_of(architecture), 6, seed=0)
+    flat = torch.cat([d.flatten(1) for d in drawn.tensors], dim=1).double()
+    cosines = flat @ flat.T / torch.outer(flat.norm(dim=1), flat.norm(dim=1))
+    largest = float((cosines - torch.eye(6)).abs().max())
+    assert drawn.max_cosine == pytest.approx(largest, abs=1e-5)
+    assert largest < 0.1
+
+
+def test_directions_are_orthogonal_where_filters_leave_room():
+    model = torch.nn.Sequential(torch.nn.Linear(40, 30, bias=False), torch.nn.Linear(30, 20, bias=False))
+    assert draw(model, 10, seed=0).max_cosine < 1e-3
+
+
+def test_directions_depend_on_seed_and_name_alone():
+    model = torch.nn.Linear(4, 3)
+    torch.manual_seed(1)
+    first = draw(model, 1, seed=5).tensors
+    torch.manual_seed(2)
+    again, other = draw(model, 1, seed=5).tensors, draw(model, 1, seed=6).tensors
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_frozen_parameters_stay():
+    model = torch.nn.Linear(4, 3)
+    weight, bias = draw(model, 2, seed=0, frozen=["bias"]).tensors
+    assert weight.abs().max() > 0
+    assert bias.abs().max() == 0
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("absent", "matches no"), ("(", "regular"), (".", "every parameter")])
+def test_a_useless_pattern_is_refused(pattern, message):
+    with pytest.raises(InputError, match=message):
+        draw(torch.nn.Linear(4, 3), 2, seed=0, frozen=[pattern])
+
+
+def test_lines_of_a_linear_model_are_the_parabolas_they_must_be():
+    model, dataset = Linear(), ethanol_dataset()
+    batch = collate(graphs_of(dataset.train, model.cutoff))
+    drawn = draw(model, 2, seed=0)
+    found = lines(model, [batch], drawn, grid(7, 0.25), progress=False)
+    counts = torch.tensor([6.0, 2.0, 1.0], dtype=torch.float64)  # H, C, O of ethanol
+    for n in range(2):
+        for g, t in enumerate(found.t):
+            energy = counts @ (model.w.detach() + t * drawn.tensors[0][n])[:, 0]
+            expected = ((energy - batch.energy) / 9).square().mean().sqrt().item()
+            assert found.energy[n, g] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(found.forces, batch.forces.square().mean().sqrt().item())
+
+
+def test_a_plane_holds_its_lines():
+    model, dataset = Linear(), ethanol_dataset()
+    batch = collate(graphs_of(dataset.train, model.cutoff))
+    drawn = draw(model, 2, seed=0)
+    along, surface = (f(model, [batch], drawn, grid(5, 0.25), progress=False) for f in (lines, plane))
+    np.testing.assert_allclose(surface.energy[:, 2], along.energy[0])
+    np.testing.assert_allclose(surface.energy[2, :], along.energy[1])
+    np.testing.assert_allclose(surface.weighted(2.0, 3.0), 2 * surface.energy + 3 * surface.forces)
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_splitting_batches_changes_nothing_and_the_centre_is_the_model(architecture):
+    model, dataset = model_of(architecture), ethanol_dataset()
+    whole, split = (loss_entropy(model, dataset, max_atoms=n, **SIZE) for n in (4096, 20))
+    np.testing.assert_allclose(whole.arrays["forces"], split.arrays["forces"], rtol=1e-4)
+    batch = collate(graphs_of(dataset.train, model.cutoff))
+    centre = (model(batch).forces - batch.forces).square().mean().sqrt().item()
+    np.testing.assert_allclose(whole.arrays["forces"][:, 2], centre, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_the_model_is_left_as_it_was_found(architecture):
+    model = model_of(architecture)
+    model.train()
+    next(model.parameters()).requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wanted = [p.requires_grad for p in model.parameters()]
+    loss_entropy(model, ethanol_dataset(), plane_points=3, **SIZE)
+    assert model.training
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_parameters_return_after_an_error():
+    model = Linear()
+    before = model.w.detach().clone()
+    with pytest.raises(KeyboardInterrupt), displaceable(model) as displace:
+        displace([(0.1, [torch.ones_like(model.w)])])
+        assert not torch.equal(model.w, before)
+        raise KeyboardInterrupt
+    assert torch.equal(model.w, before)
+
+
+def test_report_names_saturation_and_lost_points():
+    flat = Linear()
+    dataset = ethanol_dataset()
+    exact = [
+        replace(f, energy=flat(collate(graphs_of([f], 5.0))).energy.item(), forces=0 * f.forces + 1e-6)
+        for f in dataset.train
+    ]
+    with torch.no_grad():
+        flat.w.mul_(1e-9)
+    exact = [replace(f, energy=f.energy * 1e-9) for f in exact]
+    report = loss_entropy(flat, replace(dataset, train=exact), **SIZE)
+    assert report.metrics[keys.LANDSCAPE_SATURATION_ENERGY] == 1.0
+    assert report.metrics[keys.LOSS_ENTROPY] == pytest.approx(np.log(5), abs=1e-3)
+    assert any("saturated" in note for note in report.notes)
+
+
+def test_any_split_and_no_other():
+    model, dataset = Linear(), ethanol_dataset()
+    values = {s: loss_entropy(model, dataset, split=s, **SIZE).metrics[keys.LOSS_ENTROPY] for s in ("train", "1200K")}
+    assert values["train"] != values["1200K"]
+    with pytest.raises(InputError, match=r"split=500K.*300K"):
+        loss_entropy(model, dataset, split="500K", **SIZE)
+    with pytest.raises(InputError, match="directions=0"):
+        loss_entropy(model, dataset, directions=0)
