@@ -17,6 +17,8 @@ VALIDATION_LOSS: Final = "validation/loss"
 VALIDATION_ENERGY: Final = "validation/rmse_energy_meV_atom"
 VALIDATION_FORCES: Final = "validation/rmse_forces_meV_A"
 LEARNING_RATE: Final = "train/learning_rate"
+KEPT_EPOCH: Final = "kept/epoch"  # whose weights are kept and measured
+VALIDATION_LOSS_KEPT: Final = "kept/validation_loss"
 
 # Loss landscape, PROTOCOL "Loss entropy".
 LOSS_ENTROPY: Final = "loss_entropy"
@@ -64,7 +66,14 @@ MD_TIME_TO_FAILURE_HIGH: Final = "md_time_to_failure_ci95_high_ps"
 MD_TIME_TO_FAILURE_PAPER: Final = "md_time_to_failure_paper_mean_ps"  # survivors count as duration + 1 fs
 MD_SURVIVAL_FRACTION: Final = "md_survival_fraction"
 MD_DURATION: Final = "md_duration_ps"
-MD_TEMPERATURE: Final = "md_mean_temperature_K"
+MD_TEMPERATURE: Final = "md_mean_temperature_K"  # over the second half of the duration
+MD_CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the labelling method itself
+
+
+def md_failures(reason: str) -> str:
+    """Name of the number of replicas that failed for one reason: "position", "bond", "energy" or "forces"."""
+    return f"md_failures_{reason}"
+
 
 # Cost.
 PARAMETERS: Final = "parameters"

@@ -1,0 +1,86 @@
+"""The control of a stability measurement: the labelling method itself goes through the same protocol."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import ase
+import numpy as np
+from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
+
+from mlip_sweep.data.cache import made_once
+from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.calculator_model import CalculatorModel
+from mlip_sweep.measurement.dynamics import SURVIVED
+from mlip_sweep.measurement.md_protocol import MDProtocol, simulate, starting_geometry
+
+FORMAT = 1  # of the kept file, and of the engine: raise it whenever either changes what is in it
+
+
+@dataclass(frozen=True)
+class Control:
+    """What became of the reference's R replicas: time (R,) ps of failure or end, and the reason, "" for survivors."""
+
+    time_ps: NDArray[np.float64]
+    reason: list[str]
+
+    @property
+    def survival_fraction(self) -> float:
+        """Share of replicas that survived."""
+        return sum(reason == SURVIVED for reason in self.reason) / len(self.reason)
+
+
+def reference_control(
+    dataset: Dataset, protocol: MDProtocol, replicas: int, *, cache: Path, progress: bool = True
+) -> Control:
+    """Run the reference method through a protocol, or read from `cache` what it did before.
+
+    The cache's key is a checksum of all that determines the result: starting geometry, reference, versions, settings.
+
+    Args:
+        dataset: its `reference` must be at hand.
+        protocol: of the model's measurement; only the number of replicas is changed.
+        replicas: how many; the first ones of the model's, with the same velocities.
+        cache: folder.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: the data set does not say how its labels are made, or the method is not installed.
+    """
+    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_version
+
+    if dataset.reference is None:
+        raise InputError(
+            f"measurement.stability.control_replicas={replicas}: dataset {dataset.name} does not say how to make "
+            "its labels again; set it to 0"
+        )
+    reference, start = dataset.reference, starting_geometry(dataset)
+    protocol = replace(protocol, replicas=replicas)
+    determined_by = {
+        "format": FORMAT,
+        "start": [getattr(start, name).tolist() for name in ("atomic_numbers", "positions", "cell", "pbc")],
+        "reference": dict(reference),
+        "versions": {"tblite": reference_version(), "ase": ase.__version__},
+        "protocol": asdict(protocol),
+    }
+    key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
+
+    def make(unfinished: Path) -> None:
+        with one_thread(reference):
+            control = run_control(reference_calculator(reference), start, protocol, progress=progress)
+        kept = {"time_ps": control.time_ps.tolist(), "reason": control.reason, "determined_by": determined_by}
+        unfinished.write_text(json.dumps(kept))
+
+    path = made_once(Path(cache).expanduser() / "md_control" / f"{dataset.name}-{key[:20]}.json", make)
+    kept = json.loads(path.read_text())
+    return Control(np.array(kept["time_ps"]), kept["reason"])
+
+
+def run_control(calculator: Calculator, start: Frame, protocol: MDProtocol, *, progress: bool = True) -> Control:
+    """Run any ASE calculator through a protocol."""
+    model = CalculatorModel(calculator, pbc=start.pbc.tolist())
+    found = simulate(model, start, protocol, progress=progress)
+    return Control(found.last_time_ps(protocol.timestep_fs), found.reason)

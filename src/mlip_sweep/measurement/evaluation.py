@@ -1,0 +1,49 @@
+"""Looking at a model without changing it: evaluation mode for a while, on the device where the model lives."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.models.interface import Prediction
+
+
+class ForceField(Protocol):
+    """What molecular dynamics asks of a model; every `Potential` keeps it, and so does a wrapped ASE calculator."""
+
+    @property
+    def cutoff(self) -> float:
+        """Radius of an atom's neighbourhood, Å."""
+        ...
+
+    def __call__(self, batch: GraphBatch) -> Prediction:
+        """Energies (S,) eV and forces (N, 3) eV/Å of a batch."""
+        ...
+
+
+@contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """Put a model into evaluation mode; afterwards each of its modules is in the mode it was in.
+
+    Restored one by one, because `model.train()` would also wake modules that were frozen in evaluation mode.
+    """
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def device_of(model: object) -> torch.device:
+    """Where a model's numbers live; the CPU for what has none."""
+    if isinstance(model, nn.Module):
+        for tensor in (*model.parameters(), *model.buffers()):
+            return tensor.device
+    return torch.device("cpu")

@@ -1,0 +1,48 @@
+"""Figure of predictions against labels."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mlip_sweep.data.frames import Frame
+
+Predicted = tuple[Sequence[Frame], NDArray[np.float64], NDArray[np.float64]]
+MAX_POINTS = 4000  # of one set in one panel; more only make the file larger
+
+
+def parity_figure(sets: Mapping[str, Predicted]) -> Figure:
+    """Energy per atom and force components, predicted against labelled, one colour a set.
+
+    Args:
+        sets: label to frames, energies (S,) eV and forces (N, 3) eV/Å. Energies are shown above the lowest label.
+    """
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    energy_axes, forces_axes = figure.subplots(1, 2)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(sets)))
+    lowest = min(frame.energy / len(frame) for frames, _, _ in sets.values() for frame in frames)
+    # The last sets, the hottest, spread the widest: drawn first, they do not hide the others.
+    for order, ((label, (frames, energies, forces)), colour) in enumerate(zip(sets.items(), colours, strict=True)):
+        atoms = np.array([len(frame) for frame in frames])
+        labels = np.array([frame.energy for frame in frames])
+        style = {"color": colour, "label": label, "s": 6, "alpha": 0.6, "linewidths": 0, "zorder": 3 - 0.1 * order}
+        _scatter(energy_axes, 1000 * (labels / atoms - lowest), 1000 * (energies / atoms - lowest), style)
+        _scatter(forces_axes, np.concatenate([frame.forces for frame in frames]).ravel(), forces.ravel(), style)
+    energy_axes.set(xlabel="energy label (meV/atom above the lowest)", ylabel="prediction (meV/atom)", title="energy")
+    forces_axes.set(xlabel="force label (eV/Å)", ylabel="prediction (eV/Å)", title="forces")
+    for axes in (energy_axes, forces_axes):
+        axes.axline((0, 0), slope=1, color="black", linewidth=0.8, zorder=4)
+        axes.spines[["top", "right"]].set_visible(False)
+    legend = forces_axes.legend(markerscale=2.5, fontsize="small", frameon=False, loc="upper left")
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
+    return figure
+
+
+def _scatter(axes: Axes, labels: NDArray[np.float64], predictions: NDArray[np.float64], style: dict) -> None:
+    every = max(1, len(labels) // MAX_POINTS)
+    axes.scatter(labels[::every], predictions[::every], rasterized=True, **style)

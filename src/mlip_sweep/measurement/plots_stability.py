@@ -1,0 +1,65 @@
+"""Figures of the stability measurement."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlip_sweep.measurement.dynamics import Trajectories
+from mlip_sweep.measurement.md_protocol import MDProtocol
+from mlip_sweep.measurement.survival import Survival
+
+MODEL, TARGET, FAINT = "#2a5d9f", "#c2572b", "#9db8d9"
+
+
+def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
+    """Kaplan–Meier curve with its 95 % band, and the restricted mean survival time with its interval."""
+    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    curve = analysis.curve
+    time = np.append(curve.index.to_numpy(), protocol.duration_ps)
+    survived, low, high = (np.append(curve[c].to_numpy(), curve[c].iloc[-1]) for c in ("survival", "low", "high"))
+    axes.fill_between(time, low, high, step="post", color=MODEL, alpha=0.18, linewidth=0, label="95 % interval")
+    axes.step(time, survived, where="post", color=MODEL, linewidth=1.8, label="Kaplan–Meier estimate")
+    axes.errorbar(
+        analysis.restricted_mean,
+        -0.07,
+        xerr=[[analysis.restricted_mean - analysis.low], [analysis.high - analysis.restricted_mean]],
+        fmt="o",
+        color=TARGET,
+        capsize=3,
+        markersize=5,
+        label=f"restricted mean {analysis.restricted_mean:.2f} ps",
+    )
+    axes.set(
+        xlim=(0.0, 1.02 * protocol.duration_ps),
+        ylim=(-0.14, 1.05),
+        yticks=np.linspace(0.0, 1.0, 6),
+        xlabel="time (ps)",
+        ylabel="fraction of replicas intact",
+        title=f"{protocol.replicas} replicas at {protocol.temperature_K:g} K",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False
+    )
+    return figure
+
+
+def temperature_figure(found: Trajectories, protocol: MDProtocol) -> Figure:
+    """Kinetic temperature of every replica until it fails, and the mean over those that are left."""
+    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    time = found.time_fs / 1000.0
+    axes.plot(time, found.temperature, color=FAINT, linewidth=0.5, alpha=0.6, rasterized=True)
+    alive = np.isfinite(found.temperature).any(axis=1)
+    mean = np.nanmean(found.temperature[alive], axis=1)
+    axes.plot(time[alive], mean, color=MODEL, linewidth=1.6, label="mean of the intact replicas")
+    axes.axhline(protocol.temperature_K, color=TARGET, linewidth=1.0, linestyle="--", label="thermostat")
+    axes.set(
+        xlim=(0.0, protocol.duration_ps),
+        ylim=(0.0, 2.5 * protocol.temperature_K),
+        xlabel="time (ps)",
+        ylabel="kinetic temperature (K)",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper right", fontsize="small", frameon=False)
+    return figure
