@@ -1,0 +1,158 @@
+"""`dataset=molecule_xtb`: a molecule whose labels are made on the spot."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule as g2_molecule
+from ase.collections import g2
+from numpy.typing import NDArray
+
+from mlip_sweep.data.assembly import NO_NOISE, assemble
+from mlip_sweep.data.checksums import frames_checksum
+from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.reading import read_structures
+from mlip_sweep.data.samples import Samples, samples
+from mlip_sweep.data.sampling import Dynamics
+from mlip_sweep.data.validation import check_seed
+from mlip_sweep.errors import InputError
+
+
+def molecule_xtb(
+    *,
+    name: str,
+    molecule: str | None,
+    seed: int,
+    cache: str | Path,
+    method: str = "GFN2-xTB",
+    charge: int = 0,
+    temperature: float = 300.0,
+    test_temperatures: Sequence[float] = (300.0, 600.0, 1200.0),
+    n_pool: int = 80,
+    n_validation: int = 20,
+    n_test: int = 40,
+    timestep_fs: float = 1.0,
+    friction_per_fs: float = 0.02,
+    stride: int = 30,
+    equilibration: int = 300,
+    n_train: int | None = None,
+    noise: Mapping[str, float] = NO_NOISE,
+) -> Dataset:
+    """A molecule, labelled on the spot by GFN2-xTB along Langevin dynamics.
+
+    The molecule is relaxed first. Training, validation and every test have a trajectory of their own from there.
+
+    Args:
+        name: of the data set.
+        molecule: a name of ASE's G2 collection ("CH3CH2OH"), or a file with one structure.
+        seed: of the dynamics, the subset and the noise.
+        cache: folder that keeps what was computed.
+        method: of the labels.
+        charge: of the molecule, e.
+        temperature: of training and validation, K.
+        test_temperatures: of the tests, K.
+        n_pool: training frames that are computed, from which `n_train` are drawn.
+        n_validation: validation frames.
+        n_test: frames of each test.
+        timestep_fs: of the dynamics.
+        friction_per_fs: of the thermostat.
+        stride: steps between frames.
+        equilibration: steps before the first frame.
+        n_train: training frames that are used; None means all.
+        noise: see `mlip_sweep.data.subsets.noise_of`.
+
+    Raises:
+        InputError: an option does not serve, or tblite is missing.
+    """
+    check_seed(seed)
+    start = _molecule(molecule)
+    reference = _reference(start, method, charge)
+    labels = [_temperature_label(kelvin) for kelvin in test_temperatures]
+    for option, count in (("n_pool", n_pool), ("n_validation", n_validation), ("n_test", n_test)):
+        if count < 1:
+            raise InputError(f"dataset.{option}={count}: ask for at least 1 frame")
+    if n_train is not None and n_train > n_pool:
+        raise InputError(f"dataset.n_train={n_train}: only {n_pool} frames are computed; set dataset.n_pool={n_train}")
+    sets = {"train": (float(temperature), n_pool), "validation": (float(temperature), n_validation)}
+    sets |= {label: (float(kelvin), n_test) for label, kelvin in zip(labels, test_temperatures, strict=True)}
+    if not all(kelvin > 0 for kelvin, _ in sets.values()):
+        raise InputError(
+            f"dataset.temperature={temperature}, test_temperatures={list(test_temperatures)}: above 0 K only"
+        )
+    made = samples(
+        start, reference, sets, Dynamics(timestep_fs, friction_per_fs, stride, equilibration), seed, Path(cache), name
+    )
+    frames = {label: _sampled_frames(made, label, start.numbers, f"{method} {name}") for label in sets}
+    own = _temperature_label(temperature)
+    return assemble(
+        name=name,
+        pool=frames["train"],
+        validation=frames["validation"],
+        tests={label: frames[label] for label in labels},
+        training_test=own if own in labels else None,
+        seed=seed,
+        n_train=n_train,
+        noise=noise,
+        isolated=made.isolated_atom_energies,
+        checksums={f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()},
+        reference=reference,
+    )
+
+
+def _temperature_label(kelvin: float) -> str:
+    return f"{kelvin:g}K"
+
+
+def _molecule(given: str | None) -> Atoms:
+    """A molecule of the G2 collection, or the one structure of a file."""
+    if given is None:
+        raise InputError("dataset.molecule: none; give a name of ASE's G2 collection (CH3CH2OH) or an xyz file")
+    atoms = g2_molecule(given) if given in g2.names else _structure(given)
+    if len(atoms) < 2 or atoms.pbc.any() or not atoms.numbers.all():
+        raise InputError(f"dataset.molecule={given}: give a molecule of 2 known atoms or more, without periodic cell")
+    return atoms
+
+
+def _structure(given: str) -> Atoms:
+    if not Path(given).suffix:
+        near = difflib.get_close_matches(given, g2.names)
+        hint = f"did you mean {', '.join(near)}?" if near else "see ase.collections.g2.names"
+        raise InputError(f"dataset.molecule={given}: not in ASE's G2 collection ({hint}); or give an xyz file")
+    structures = read_structures(given)
+    if len(structures) > 1:
+        raise InputError(f"dataset.molecule={given}: {len(structures)} structures; keep one, the start of the dynamics")
+    return structures[0]
+
+
+def _reference(molecule: Atoms, method: str, charge: int) -> dict[str, Any]:
+    """How the labels are made; charge and multiplicity only where they are not those of a neutral singlet."""
+    reference: dict[str, Any] = {"method": method}
+    if charge:
+        reference["charge"] = charge
+    unpaired = round(molecule.get_initial_magnetic_moments().sum())
+    electrons = int(molecule.numbers.sum()) - charge
+    if (electrons - unpaired) % 2:  # the given moments are for another charge: the fewest unpaired electrons instead
+        unpaired = electrons % 2
+    if unpaired:
+        reference["multiplicity"] = unpaired + 1
+    return reference
+
+
+def _sampled_frames(made: Samples, label: str, numbers: NDArray[np.int64], source: str) -> list[Frame]:
+    part = made.sets[label]
+    restarts = f" of a trajectory that broke and restarted {part.restarts} times" if part.restarts else ""
+    return [
+        Frame(
+            atomic_numbers=numbers.astype(np.int64),
+            positions=part.positions[index],
+            cell=np.zeros((3, 3)),
+            pbc=np.zeros(3, dtype=bool),
+            energy=float(part.energies[index]),
+            forces=part.forces[index],
+            origin=f"{source} {label}, frame {index}{restarts}",
+        )
+        for index in range(len(part.energies))
+    ]

@@ -1,0 +1,77 @@
+"""The reference method that makes labels where there are none: GFN2-xTB, by tblite.
+
+Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15 (2019) 1652, doi:10.1021/acs.jctc.8b01176.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.data import ground_state_magnetic_moments
+from threadpoolctl import threadpool_limits
+
+from mlip_sweep.errors import InputError
+
+METHODS = ("GFN2-xTB", "GFN1-xTB")
+
+
+def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
+    """The calculator that makes a data set's labels again.
+
+    Args:
+        reference: `Dataset.reference`: {"method": "GFN2-xTB"}, and "charge" or "multiplicity" (2S + 1) where the
+            molecule is not a neutral singlet.
+
+    Raises:
+        InputError: an unknown method, or tblite is not installed.
+    """
+    method = reference.get("method")
+    if method not in METHODS:
+        raise InputError(f"dataset.reference: method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    try:
+        from tblite.ase import TBLite  # an extra that few need, and slow to import
+    except ImportError as error:
+        raise InputError(f"{method} needs tblite: pip install 'mlip-sweep[xtb]'") from error
+    return TBLite(
+        method=method,
+        charge=float(reference.get("charge", 0)),
+        multiplicity=int(reference.get("multiplicity", 1)),
+        verbosity=0,
+    )
+
+
+@contextmanager
+def one_thread(reference: Mapping[str, Any]) -> Iterator[None]:
+    """Compute on one thread in this block, and on as many as before after it.
+
+    A small molecule gains nothing from a second thread, and loses a factor of 20 where two threads share one busy core.
+    """
+    reference_calculator(reference)  # only libraries that are loaded can be limited
+    with threadpool_limits(1):
+        yield
+
+
+def reference_version() -> str:
+    """Version of tblite, without importing it.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return version("tblite")
+    except PackageNotFoundError as error:
+        raise InputError("labels by xTB need tblite: pip install 'mlip-sweep[xtb]'") from error
+
+
+def isolated_atom_labels(atomic_numbers: Iterable[int], method: str) -> dict[int, float]:
+    """Energies of single neutral atoms in their ground-state multiplicity, atomic number -> eV."""
+    energies = {}
+    for number in sorted({int(z) for z in atomic_numbers}):
+        atom = Atoms(numbers=[number], positions=[[0.0, 0.0, 0.0]])
+        multiplicity = round(ground_state_magnetic_moments[number]) + 1
+        atom.calc = reference_calculator({"method": method, "multiplicity": multiplicity})
+        energies[number] = float(atom.get_potential_energy())
+    return energies

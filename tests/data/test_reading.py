@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlip_sweep.data.reading import atoms_of, frame_of, isolated_atom_energies, read_frames
+from mlip_sweep.errors import InputError
+
+
+def test_extended_xyz_comes_back_as_it_was_written(structures, write):
+    written = structures(5)
+    labels = written[2].calc.results
+    written[2] = Atoms(written[2].numbers, written[2].positions, cell=[9.0, 8.0, 7.0], pbc=(True, False, True))
+    written[2].calc = SinglePointCalculator(written[2], **labels)
+    read = read_frames(write("train.xyz", written))
+    assert len(read) == 5
+    for frame, atoms in zip(read, written, strict=True):
+        assert frame.atomic_numbers.tolist() == atoms.numbers.tolist()
+        assert frame.atomic_numbers.dtype == np.int64
+        np.testing.assert_allclose(frame.positions, atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(frame.forces, atoms.calc.results["forces"], atol=1e-8)
+        assert frame.energy == pytest.approx(atoms.calc.results["energy"], abs=1e-9)
+        assert frame.pbc.tolist() == atoms.pbc.tolist()
+        np.testing.assert_allclose(frame.cell, atoms.cell.array)
+    assert read[3].origin.endswith("train.xyz, frame 3")
+
+
+def test_labels_under_names_of_the_users_choice(structures, write):
+    (atoms,) = structures(1)
+    plain = Atoms(atoms.numbers, atoms.positions, info={"REF_energy": -7.5})
+    plain.arrays["REF_forces"] = atoms.get_forces()
+    path = write("custom.xyz", [plain])
+    (frame,) = read_frames(path, energy_key="REF_energy", forces_key="REF_forces")
+    assert frame.energy == -7.5
+    np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-8)
+    with pytest.raises(InputError, match=r"frame 0: no energy; choose dataset.energy_key among .*REF_energy"):
+        read_frames(path)
+
+
+def test_formats_other_than_xyz(structures, tmp_path):
+    import ase.io
+
+    written = structures(3)
+    ase.io.write(tmp_path / "run.traj", written)
+    read = read_frames(tmp_path / "run.traj")
+    np.testing.assert_array_equal(read[1].forces, written[1].get_forces())
+
+
+def test_constraints_do_not_change_the_labels(structures):
+    from ase.constraints import FixAtoms
+
+    (atoms,) = structures(1)
+    truth = atoms.get_forces().copy()
+    atoms.set_constraint(FixAtoms([0]))
+    np.testing.assert_array_equal(frame_of(atoms, "here").forces, truth)
+
+
+def test_frames_go_back_to_ase(frames):
+    frame = frames(1)[0]
+    again = frame_of(atoms_of(frame), "again")
+    np.testing.assert_array_equal(again.positions, frame.positions)
+    np.testing.assert_array_equal(again.forces, frame.forces)
+    assert again.energy == frame.energy
+
+
+HEADER = '1\nProperties=species:S:1:pos:R:3:forces:R:3 energy={energy} pbc="F F F"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER.format(energy="nan") + "H 0 0 0 0 0 0\n", "bad.xyz, frame 0, energy: energy is nan"),
+        (HEADER.format(energy="inf") + "H 0 0 0 0 0 0\n", "bad.xyz, frame 0, energy: energy is inf"),
+        (HEADER.format(energy="1.0") + "H 0 0 0 0 nan 0\n", "bad.xyz, frame 0: forces of atom 0 are .*nan"),
+        (HEADER.format(energy="1.0") + "X 0 0 0 0 0 0\n", "bad.xyz, frame 0: atomic number 0 is no element"),
+        (HEADER.format(energy="1.0") + "Qq 0 0 0 0 0 0\n", "bad.xyz: ASE cannot read it .*Qq"),
+        (
+            "1\nProperties=species:S:1:pos:R:3 energy=1.0\nH 0 0 0\n",
+            "frame 0: no forces; choose dataset.forces_key",
+        ),
+        ("1\nProperties=species:S:1:pos:R:3:forces:R:3\nH 0 0 0 0 0 0\n", "bad.xyz, frame 0: no energy"),
+        (
+            "1\nProperties=species:S:1:pos:R:3:REF:R:1 energy=1.0\nH 0 0 0 0\n",
+            r"forces have shape \(1,\), not \(1, 3\)",
+        ),
+        ('1\nProperties=species:S:1:pos:R:3:forces:R:3 energy="F F" \nH 0 0 0 0 0 0\n', "bad.xyz"),
+        ("", "bad.xyz: .*"),
+        ("hello", "bad.xyz: ASE cannot read it"),
+    ],
+)
+def test_bad_files_end_in_one_line_that_names_the_place(tmp_path, text, message):
+    path = tmp_path / "bad.xyz"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_frames(path, forces_key="REF" if "REF" in text else "forces")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.xyz: no such file"):
+        read_frames(tmp_path / "nowhere.xyz")
+
+
+def test_isolated_atoms_from_a_file_and_from_a_mapping(tmp_path):
+    path = tmp_path / "atoms.xyz"
+    header = "Properties=species:S:1:pos:R:3 energy"
+    path.write_text(f"1\n{header}=-13.5\nH 0 0 0\n1\n{header}=-1029.5\nC 0 0 0\n")
+    assert isolated_atom_energies(path) == {1: -13.5, 6: -1029.5}
+    assert isolated_atom_energies({"H": -13.5, "C": -1029.5}) == {1: -13.5, 6: -1029.5}
+
+
+def test_isolated_atoms_that_do_not_serve(tmp_path):
+    path = tmp_path / "atoms.xyz"
+    path.write_text("2\nProperties=species:S:1:pos:R:3 energy=-13.5\nH 0 0 0\nH 0 0 1\n")
+    with pytest.raises(InputError, match=r"frame 0: 2 atoms, where isolated atoms"):
+        isolated_atom_energies(path)
+    with pytest.raises(InputError, match=r"'Hx' is no element"):
+        isolated_atom_energies({"Hx": 1.0})
+    with pytest.raises(InputError, match=r"dataset.isolated_atoms, H: energy is 'much'"):
+        isolated_atom_energies({"H": "much"})

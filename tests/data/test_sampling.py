@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from ase import units
+from ase.build import molecule
+from ase.calculators.harmonic import HarmonicCalculator, HarmonicForceField
+
+from mlip_sweep.data import sampling
+from mlip_sweep.data.sampling import Dynamics, trajectory
+from mlip_sweep.errors import InputError
+
+
+@pytest.fixture
+def harmonic(monkeypatch):
+    """Water with an isotropic spring of 20 eV/Å² on every atom in place of the reference method."""
+    start = molecule("H2O")
+
+    def calculator(reference):
+        field = HarmonicForceField(ref_atoms=start, ref_energy=-1.0, hessian_x=20.0 * np.eye(9))
+        return HarmonicCalculator(field)
+
+    monkeypatch.setattr(sampling, "reference_calculator", calculator)
+    return start
+
+
+def test_the_sample_is_canonical(harmonic):
+    temperature, count = 300.0, 400
+    sample = trajectory(harmonic, {}, temperature, count, Dynamics(stride=20), np.random.default_rng(0))
+    energies = sample.energies + 1.0
+    expected = 9 / 2 * units.kB * temperature  # kT/2 for each of nine modes
+    assert energies.mean() == pytest.approx(expected, rel=0.1)  # one standard error: sqrt(2/9)/sqrt(400) = 2.4 %
+    assert energies.std() == pytest.approx(expected * np.sqrt(2 / 9), rel=0.2)
+    neighbours = np.corrcoef(energies[1:], energies[:-1])[0, 1]
+    assert abs(neighbours) < 0.35
+    assert sample.restarts == 0
+
+
+def test_labels_belong_to_their_positions(harmonic):
+    sample = trajectory(harmonic, {}, 300.0, 5, Dynamics(stride=5, equilibration=5), np.random.default_rng(0))
+    displacement = sample.positions - harmonic.positions
+    np.testing.assert_allclose(sample.forces, -20.0 * displacement, atol=1e-9)
+    np.testing.assert_allclose(sample.energies, -1.0 + 10.0 * (displacement**2).sum(axis=(1, 2)), atol=1e-9)
+
+
+def test_a_broken_molecule_goes_back_to_the_start(harmonic):
+    # At 20000 K these springs stretch a bond beyond 2 Å now and then, at 200000 K nearly always.
+    hot = trajectory(harmonic, {}, 20000.0, 30, Dynamics(stride=10, equilibration=50), np.random.default_rng(0))
+    assert hot.restarts > 0
+    bonds = np.linalg.norm(hot.positions[:, 1:] - hot.positions[:, :1], axis=2)  # O-H
+    assert bonds.max() <= sampling.BROKEN_BOND
+    with pytest.raises(InputError, match=r"it broke .* times at 200000 K .*choose a lower temperature"):
+        trajectory(harmonic, {}, 200000.0, 10, Dynamics(stride=10, equilibration=10), np.random.default_rng(0))
+
+
+def test_long_bonds_of_the_start_are_not_broken():
+    disilane = molecule("Si2H6")
+    bonds, longest = sampling._bonds(disilane)
+    assert [0, 1] in bonds.tolist()
+    lengths = sampling._lengths(disilane.positions, bonds)
+    assert lengths.max() > sampling.BROKEN_BOND
+    assert np.all(lengths < longest)
+
+
+def test_settings_that_make_no_sense():
+    with pytest.raises(InputError, match=r"dataset.stride=0: give a number above 0"):
+        Dynamics(stride=0)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from mlip_sweep.data.subsets import noise_of, split_off, subset
+from mlip_sweep.errors import InputError
+
+
+def test_split_is_a_partition_under_the_seed(frames):
+    pool = frames(50)
+    rest, drawn = split_off(pool, 10, seed=3)
+    assert (len(rest), len(drawn)) == (40, 10)
+    assert {id(f) for f in rest} | {id(f) for f in drawn} == {id(f) for f in pool}
+    again = split_off(pool, 10, seed=3)
+    assert [f.origin for f in again[1]] == [f.origin for f in drawn]
+    assert [f.origin for f in split_off(pool, 10, seed=4)[1]] != [f.origin for f in drawn]
+
+
+def test_subsets_are_nested(frames):
+    pool = frames(40)
+    chosen = {n: subset(pool, n, seed=5) for n in (5, 25, 40)}
+    assert chosen[5] == chosen[25][:5]
+    assert chosen[25] == chosen[40][:25]
+    assert sorted(chosen[40]) == list(range(40))
+    assert subset(pool, None, seed=5) == chosen[40]
+    assert subset(pool, 25, seed=6) != chosen[25]
+    with pytest.raises(InputError, match=r"dataset.n_train=41: the training set has only 40 frames"):
+        subset(pool, 41, seed=5)
+
+
+def test_noise_has_the_size_that_was_asked_for(frames):
+    pool, others = frames(400), frames(200, seed=1)
+    noisy, noisy_others = noise_of(pool, others, {"forces_sigma": 0.1, "energy_sigma": 2.0}, seed=0)
+    forces_width = 0.1 * np.std(np.concatenate([f.forces for f in pool]))
+    energy_width = 2.0 * np.std([f.energy for f in pool])
+    for clean, dirty in ((pool, noisy), (others, noisy_others)):
+        force_errors = np.concatenate([(d.forces - c.forces).ravel() for c, d in zip(clean, dirty, strict=True)])
+        energy_errors = np.array([d.energy - c.energy for c, d in zip(clean, dirty, strict=True)])
+        for errors, width in ((force_errors, forces_width), (energy_errors, energy_width)):
+            n = len(errors)  # a standard deviation of n samples strays by σ/√(2n), a mean by σ/√n: four of these
+            assert np.std(errors) == pytest.approx(width, abs=4 * width / np.sqrt(2 * n))
+            assert np.mean(errors) == pytest.approx(0.0, abs=4 * width / np.sqrt(n))
+        for c, d in zip(clean, dirty, strict=True):
+            np.testing.assert_array_equal(c.positions, d.positions)
+
+
+def test_without_noise_nothing_is_copied(frames):
+    pool, others = frames(4), frames(2, seed=1)
+    noisy, noisy_others = noise_of(pool, others, {"forces_sigma": 0.0, "energy_sigma": 0.0}, seed=0)
+    assert noisy is pool
+    assert noisy_others is others
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        ({"force_sigma": 1.0}, "noise.force_sigma: unknown"),
+        ({"forces_sigma": -1.0}, "forces_sigma=-1.0: give"),
+    ],
+)
+def test_noise_that_does_not_serve(frames, noise, message):
+    with pytest.raises(InputError, match=message):
+        noise_of(frames(3), [], noise, seed=0)
+
+
+def test_a_negative_seed_is_refused(frames):
+    with pytest.raises(InputError, match=r"dataset.seed=-1"):
+        split_off(frames(3), 1, seed=-1)
