@@ -125,7 +125,7 @@ def molecular_dynamics(
     timestep_fs: float = 1.0,
     thermostat: Berendsen | None = None,
     max_bond_A: float | None = 2.0,
-    skin_A: float = 1.0,
+    skin_A: float = 2.0,
     sample_every: int = 10,
     progress: bool = True,
 ) -> Trajectories:

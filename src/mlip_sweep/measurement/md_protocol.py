@@ -90,7 +90,7 @@ def initial_momenta(start: Frame, protocol: MDProtocol) -> NDArray[np.float64]:
 
 
 def simulate(
-    model: ForceField, start: Frame, protocol: MDProtocol, *, skin_A: float = 1.0, progress: bool = True
+    model: ForceField, start: Frame, protocol: MDProtocol, *, skin_A: float = 2.0, progress: bool = True
 ) -> Trajectories:
     """Run the protocol on a force field; traces are sampled about a thousand times.
 

@@ -31,7 +31,7 @@ def time_to_failure(
     max_bond_A: float = 2.0,
     velocities: str = "maxwell",
     seed: int = 0,
-    skin_A: float = 1.0,
+    skin_A: float = 2.0,
     control_replicas: int = 0,
     cache: str | Path = "~/.cache/mlip-sweep",
     progress: bool = True,

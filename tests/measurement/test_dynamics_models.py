@@ -1,0 +1,46 @@
+"""Molecular dynamics of the real architectures, against ASE's own on the model's calculator."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.md.nvtberendsen import NVTBerendsen
+from samples import architectures, ethanol_dataset, small_model
+
+from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, simulate, starting_geometry
+from mlip_sweep.models.calculator import PotentialCalculator
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_replicas_of_a_network_move_as_ase_moves_each(architecture):
+    data = ethanol_dataset()
+    model, start = small_model(architecture, data), starting_geometry(data)
+    protocol = MDProtocol(temperature_K=300.0, duration_ps=0.03, replicas=3, max_bond_A=10.0)
+    found = simulate(model, start, protocol, progress=False)
+    momenta = initial_momenta(start, protocol)
+    for k in (0, 2):
+        atoms = Atoms(numbers=start.atomic_numbers, positions=start.positions)
+        atoms.set_momenta(momenta[k])
+        atoms.calc = PotentialCalculator(model)
+        NVTBerendsen(atoms, units.fs, temperature_K=300.0, taut=250.0 * units.fs).run(30)
+        np.testing.assert_allclose(found.positions[k], atoms.positions, rtol=0, atol=1e-8)
+    assert not found.failed.any()
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_networks_conserve_energy(architecture):
+    data = ethanol_dataset()
+    model, start = small_model(architecture, data), starting_geometry(data)
+    protocol = MDProtocol(temperature_K=300.0, replicas=2)
+    found = molecular_dynamics(
+        model,
+        start,
+        initial_momenta(start, protocol),
+        n_steps=80,
+        timestep_fs=0.25,
+        max_bond_A=None,
+        sample_every=1,
+        progress=False,
+    )
+    kinetic = 1.5 * len(start) * units.kB * found.temperature
+    assert np.ptp(found.potential_energy + kinetic, axis=0).max() < 0.05 * np.ptp(found.potential_energy, axis=0).min()
