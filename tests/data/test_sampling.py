@@ -63,3 +63,24 @@ def test_long_bonds_of_the_start_are_not_broken():
 def test_settings_that_make_no_sense():
     with pytest.raises(InputError, match=r"dataset.stride=0: give a number above 0"):
         Dynamics(stride=0)
+
+
+def test_a_reference_method_that_fails_counts_as_broken(monkeypatch):
+    from ase.calculators.calculator import CalculationFailed
+
+    start = molecule("H2O")
+
+    class Failing(HarmonicCalculator):
+        calls = 0
+
+        def calculate(self, *args, **kwargs):
+            Failing.calls += 1
+            if Failing.calls == 12:
+                raise CalculationFailed("no convergence")
+            super().calculate(*args, **kwargs)
+
+    field = HarmonicForceField(ref_atoms=start, ref_energy=-1.0, hessian_x=20.0 * np.eye(9))
+    monkeypatch.setattr(sampling, "reference_calculator", lambda reference: Failing(field))
+    sample = trajectory(start, {}, 300.0, 4, Dynamics(stride=3, equilibration=3), np.random.default_rng(0))
+    assert sample.restarts == 1
+    assert len(sample.energies) == len(np.unique(sample.energies)) == 4

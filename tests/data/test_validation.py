@@ -5,7 +5,7 @@ import pytest
 from ase import units
 
 from mlip_sweep.data.reading import read_frames
-from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame, check_units
+from mlip_sweep.data.validation import _pairs, check_disjoint, check_enough, check_frame, check_units
 from mlip_sweep.errors import InputError
 
 KCAL = units.kcal / units.mol
@@ -91,3 +91,19 @@ def test_units_that_cannot_be_told_pass(frames):
     check_units(frames(3), "few frames")
     both = [replace(f, energy=f.energy / KCAL, forces=f.forces / KCAL) for f in frames(60)]
     check_units(both, "one factor on both labels, as the docstring says")
+
+
+def test_molecules_are_compared_after_rotation_but_never_mirrored(frames):
+    from scipy.spatial.transform import Rotation
+
+    (frame,) = frames(1, width=0.1)
+    turn = Rotation.random(rng=np.random.default_rng(0)).as_matrix()
+    turned = replace(frame, positions=frame.positions @ turn.T + 3.0, forces=frame.forces @ turn.T)
+    mirrored = replace(frame, positions=frame.positions * [-1, 1, 1], forces=frame.forces * [-1, 1, 1])
+    displacement, work, _ = _pairs([frame, turned])
+    np.testing.assert_allclose(displacement, 0.0, atol=1e-6)
+    np.testing.assert_allclose(work, 0.0, atol=1e-6)
+    centred = [f.positions - f.positions.mean(axis=0) for f in (frame, mirrored)]
+    _, best = Rotation.align_vectors(*centred)  # SciPy's root of the sum of squares
+    assert best > 0.1
+    assert _pairs([frame, mirrored])[0] == pytest.approx(best / 3.0)  # nine atoms

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed
 from ase.md.langevin import Langevin
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.optimize import BFGS
@@ -86,8 +87,9 @@ def trajectory(
 ) -> Trajectory:
     """`count` frames along Langevin dynamics from `start`.
 
-    Where a bond of the start is longer than 2 Å (1.3 times its length, where that is more), the molecule is broken:
-    that frame is left out, and the dynamics starts again from `start` with new velocities and a new equilibration.
+    Where a bond of the start is longer than 2 Å (1.3 times its length, where that is more), or the reference method
+    finds no solution, the molecule is broken: that frame is left out, and the dynamics starts again from `start` with
+    new velocities and a new equilibration.
 
     Raises:
         InputError: the molecule broke more often than there are frames to take.
@@ -98,9 +100,9 @@ def trajectory(
     positions: list[NDArray[np.float64]] = []
     energies: list[float] = []
     forces: list[NDArray[np.float64]] = []
-    restarts, driver = 0, None
+    restarts, fresh = 0, True
     while len(positions) < count:
-        if driver is None:
+        if fresh:
             atoms.positions[:] = start.positions
             atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * np.sqrt(_thermal(atoms, temperature)))
             driver = Langevin(
@@ -111,12 +113,18 @@ def trajectory(
                 rng=rng,
                 fixcm=False,  # ASE: holding the centre of mass would not sample the canonical ensemble
             )
-            driver.run(dynamics.equilibration)
-            if restarts == 0:
-                progress(dynamics.equilibration)
-        driver.run(dynamics.stride)
-        if np.any(_lengths(atoms.positions, bonds) > longest):
-            driver, restarts = None, restarts + 1
+        try:
+            if fresh:
+                driver.run(dynamics.equilibration)
+            driver.run(dynamics.stride)
+            broken = bool(np.any(_lengths(atoms.positions, bonds) > longest))
+        except CalculationFailed:  # far from any molecule
+            broken = True
+        if fresh and restarts == 0:
+            progress(dynamics.equilibration)
+        fresh = broken
+        if broken:
+            restarts += 1
             if restarts > count:
                 raise InputError(
                     f"dataset.molecule={start.symbols}: it broke {restarts} times at {temperature:g} K in less than "
