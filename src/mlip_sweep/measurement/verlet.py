@@ -53,9 +53,9 @@ class VerletList:
     def graph(self, positions: Tensor) -> GraphBatch:
         """The graph at positions (R, A, 3) Å, which must be finite, with every pair within the cutoff."""
         moved = (positions - self._searched_at).square().sum(-1).amax(-1)  # (R,) Å²
-        stale = moved > (0.5 * self.skin) ** 2
-        if stale.any():
-            self._search(positions, stale)
+        if (moved > (0.5 * self.skin) ** 2).any():
+            # Those that have used half of their slack are searched along: fewer steps have to lay the pairs out anew.
+            self._search(positions, moved > (0.25 * self.skin) ** 2)
         flat = positions.reshape(-1, 3)  # (N, 3)
         vectors = flat[self._edge_index[1]] - flat[self._edge_index[0]] + self._shift_vectors
         within = vectors.square().sum(-1) <= self.cutoff**2
