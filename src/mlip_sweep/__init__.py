@@ -1,0 +1,29 @@
+"""Train interatomic potentials over a space of choices, and measure which of them will extrapolate."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlip_sweep.models.calculator import PotentialCalculator
+
+__all__ = ["load_calculator"]
+
+
+def load_calculator(
+    uri: str, *, device: str = "cpu", dtype: str | None = None, tracking_uri: str | None = None
+) -> "PotentialCalculator":
+    """The ASE calculator of a trained potential: energy in eV, forces in eV/Å.
+
+    Args:
+        uri: a folder that holds a `checkpoint.pt`, or an MLflow URI: `models:/ID`, `models:/NAME@ALIAS`, `runs:/ID`.
+        device: "cpu" or "cuda".
+        dtype: "float32" or "float64"; None keeps the precision of the training.
+        tracking_uri: MLflow store of the URI; MLFLOW_TRACKING_URI, or ./mlflow.db, where none is given.
+
+    Raises:
+        InputError: there is no such model, or it was written under another e3nn version.
+    """
+    from mlip_sweep.models.calculator import calculator  # torch and MLflow take seconds to import
+    from mlip_sweep.tracking.models import local_path
+
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    return calculator(local_path(str(uri), tracking_uri), **options)

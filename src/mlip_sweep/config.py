@@ -57,20 +57,20 @@ class TrainerSettings:
 
 
 @dataclass
-class WeightSettings:
-    """Weights of a loss: E_w per (eV/atom)², F_w per (eV/Å)²."""
+class ValidationWeights:
+    """Fixed weights of the validation loss."""
 
-    energy_weight: float = 1.0
-    forces_weight: float = 1000.0
+    energy_weight: float = 1.0  # per (eV/atom)²
+    forces_weight: float = 1000.0  # per (eV/Å)²
 
 
 @dataclass
 class LossSettings:
     """Config group `loss`."""
 
-    energy_weight: float = 1.0
-    forces_weight: float = 1000.0
-    validation: WeightSettings = field(default_factory=WeightSettings)  # fixed, so that runs and epochs compare
+    energy_weight: float = 1.0  # E_w, per (eV/atom)²
+    forces_weight: float = 1000.0  # F_w, per (eV/Å)²
+    validation: ValidationWeights = field(default_factory=ValidationWeights)
     cycle: Any = None  # a stage with other weights
 
 
@@ -117,7 +117,8 @@ def parse(cfg: DictConfig) -> RunSettings:
 
 def _typed(schema: type, cfg: DictConfig, group: str) -> Any:
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg[group]))
+        given = OmegaConf.to_container(cfg[group], resolve=True)  # while interpolations still see the whole
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), given))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         key = getattr(error, "full_key", "") or ""

@@ -1,0 +1,100 @@
+"""The commands `mlip-sweep`, `mlip-compare` and `mlip-measure`. Heavy libraries are imported once a command is sure."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from mlip_sweep.config import config_folder
+from mlip_sweep.errors import InputError
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+
+@hydra.main(config_path=str(config_folder("conf")), config_name="run", version_base="1.3")
+def sweep(cfg: DictConfig) -> float | list[float]:
+    """One run, or one job of a multirun."""
+    from mlip_sweep.run import run
+    from mlip_sweep.sweep import parent_of, run_name
+
+    job = HydraConfig.get()
+    try:
+        return run(
+            cfg,
+            Path(job.runtime.output_dir),
+            name=run_name(list(job.overrides.task)),
+            parent_run_id=parent_of(job),
+        )
+    except InputError as error:
+        raise HydraException(f"mlip-sweep: {error}") from None  # Hydra shows the line alone, without a traceback
+
+
+def compare(argv: Sequence[str] | None = None) -> int:
+    """Read the runs of a sweep back, and put them side by side."""
+    parser = argparse.ArgumentParser(
+        prog="mlip-compare",
+        description="Put the recorded runs of a sweep side by side: a table, and figures of landscapes, times to failure "
+        "and correlations.",
+        epilog="Examples:  mlip-compare            the last sweep in ./mlflow.db\n"
+        "           mlip-compare --all      every run of the experiment\n"
+        "           mlip-compare 3f2a… --output figures",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parent", nargs="?", help="MLflow's id of a sweep's run; the last sweep where none is given")
+    parser.add_argument("--all", action="store_true", help="every run of the experiment, whatever its sweep")
+    parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
+    parser.add_argument("--experiment", default="mlip-sweep", help="name of the experiment (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for table and figures")
+    chosen = parser.parse_args(argv)
+
+    def command() -> None:
+        from mlip_sweep.comparison.compare import compare as compare_runs
+        from mlip_sweep.comparison.runs import last_parent
+
+        parent = chosen.parent
+        if parent is None and not chosen.all:
+            parent = last_parent(chosen.uri, chosen.experiment)
+        found = compare_runs(chosen.uri, experiment=chosen.experiment, parent=parent, output=chosen.output)
+        found.show()
+
+    return _told(command)
+
+
+def measure(argv: Sequence[str] | None = None) -> int:
+    """Measure a finished run again, with other settings."""
+    parser = argparse.ArgumentParser(
+        prog="mlip-measure",
+        description="Measure a finished run again, with other settings. The new numbers become a run of their own, filed "
+        "under the measured one.",
+        epilog="Examples:  mlip-measure RUN_ID measurement=paper\n"
+        "           mlip-measure models:/ID measurement.landscape.directions=20 measurement.landscape.split=1200K\n"
+        "           mlip-measure outputs/DATE/model '~measurement.stability'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the group `measurement`")
+    parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where to measure: cpu or cuda (default: %(default)s)")
+    chosen = parser.parse_args(argv)
+
+    def command() -> None:
+        from mlip_sweep.remeasure import remeasure
+
+        remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device)
+
+    return _told(command)
+
+
+def _told(command) -> int:  # type: ignore[no-untyped-def]
+    """Run a command; a user's mistake becomes one line and exit status 2."""
+    try:
+        command()
+    except InputError as error:
+        print(f"mlip-sweep: {error}", file=sys.stderr)
+        return 2
+    return 0

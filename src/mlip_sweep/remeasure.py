@@ -1,0 +1,85 @@
+"""Measure a finished run again, with other settings."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlip_sweep.config import config_folder
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.callbacks import timed
+from mlip_sweep.models import checkpoint
+from mlip_sweep.run import Results, describe
+from mlip_sweep.tracking.models import local_path
+from mlip_sweep.tracking.run import record
+
+log = logging.getLogger(__name__)
+
+
+def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str = "cpu") -> dict[str, float]:
+    """Measure a trained potential on its own data, and record the numbers as a run filed under the measured one.
+
+    Args:
+        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a model.
+        overrides: of the config group `measurement`; without any, what the run itself measured is measured again.
+        uri: MLflow store.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The metrics.
+
+    Raises:
+        InputError: no such run or model, or an override that is not one of `measurement`.
+    """
+    is_path = Path(run).exists() or ":" in run
+    folder = local_path(run if is_path else f"runs:/{run}", uri)
+    cfg = OmegaConf.load(folder / "config.yaml")
+    if not isinstance(cfg, DictConfig):
+        raise InputError(f"{folder / 'config.yaml'}: not the config of a run; give the folder of a model")
+    chosen = measurement_config(cfg, overrides)
+    model = checkpoint.load(folder, device=device)
+    measurements = {str(key): instantiate(entry) for key, entry in chosen.measurement.items()}
+    with record(
+        uri=uri,
+        experiment=cfg.tracking.experiment,
+        name=f"measured again: {' '.join(overrides) or 'same settings'}",
+        params=OmegaConf.to_container(chosen, resolve=True),  # type: ignore[arg-type]
+        tags={"kind": "measurement", "measured": run},
+        parent_run_id=None if is_path else run,
+    ) as rec:
+        rec.config(OmegaConf.to_yaml(chosen, resolve=True))
+        with rec.phase("data"):
+            dataset = instantiate(chosen.dataset)
+            describe(rec, dataset)
+        results = Results(rec)
+        for key, measure in measurements.items():
+            results(key, timed(key, measure, model, dataset))
+    return results.metrics
+
+
+def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The config of a run, with the group `measurement` as the overrides ask.
+
+    Raises:
+        InputError: an override names another group, or does not compose.
+    """
+    result = cfg.copy()
+    if not overrides:
+        return result
+    for override in overrides:
+        if not override.lstrip("~+").startswith("measurement"):
+            raise InputError(
+                f"{override}: only `measurement` can change, the rest is what the run was; write measurement=paper, "
+                "or measurement.landscape.directions=20"
+            )
+    try:
+        with initialize_config_dir(config_dir=str(config_folder("conf")), version_base="1.3"):
+            fresh = compose("run", overrides=list(overrides))
+    except HydraException as error:
+        raise InputError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from None
+    result.measurement = fresh.measurement
+    return result

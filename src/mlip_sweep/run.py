@@ -1,0 +1,202 @@
+"""One run, from a composed config to recorded numbers."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlip_sweep import keys
+from mlip_sweep.config import RunSettings, parse
+from mlip_sweep.data.checksums import data_checksum
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.frames import Dataset
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.callbacks import AfterTraining, MeasurementCallback
+from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.models import checkpoint
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.tracking.models import log_model
+from mlip_sweep.tracking.run import RunRecord, record
+from mlip_sweep.training.fit import Recipe, fit
+from mlip_sweep.training.loss import LossWeights
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    name: str = "run",
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> float | list[float]:
+    """Train, measure and record one potential.
+
+    Args:
+        cfg: a composed config, as `conf/run.yaml` describes it.
+        folder: takes the checkpoints.
+        name: of the run in MLflow.
+        parent_run_id: MLflow's id of the sweep's run.
+        tags: more words about the run.
+
+    Returns:
+        The objective: one finite number, or a list of them.
+
+    Raises:
+        InputError: a value of the config, or the data, does not serve; found before the training wherever it can be.
+    """
+    settings = parse(cfg)
+    recipe, measurements = prepare(cfg, settings)
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    tracking = settings.tracking
+    with (
+        threads(settings.trainer.threads),
+        record(
+            uri=tracking.uri,
+            experiment=tracking.experiment,
+            name=name,
+            params=resolved,  # type: ignore[arg-type]
+            tags=tags,
+            parent_run_id=parent_run_id,
+        ) as rec,
+    ):
+        config = OmegaConf.to_yaml(cfg, resolve=True)
+        rec.config(config)
+        with rec.phase("data"):
+            dataset: Dataset = instantiate(cfg.dataset)
+            describe(rec, dataset)
+        with rec.phase("model"):
+            train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
+            rescaling = instantiate(cfg.rescaling)(dataset)
+            model = checkpoint.build(
+                OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
+                dataset,
+                train,
+                rescaling,
+                dtype=settings.trainer.dtype,
+                seed=settings.seeds.model,
+            )
+            rec.metrics({keys.PARAMETERS: sum(p.numel() for p in model.parameters())})
+        results = Results(rec)
+        start = time.perf_counter()
+        kept = fit(
+            model,
+            train,
+            validation,
+            recipe,
+            settings.trainer,
+            seed=settings.seeds.order,
+            folder=folder,
+            logger=rec.logger,
+            callbacks=[
+                AfterTraining(lambda: rec.metrics({keys.wall_time("training"): time.perf_counter() - start})),
+                AfterTraining(lambda: keep_model(rec, model, config, folder)),  # before a measurement can fail
+                *(MeasurementCallback(key, measure, dataset, results) for key, measure in measurements.items()),
+            ],
+        )
+        rec.tag("weights", f"epoch {kept.epoch} of {settings.trainer.max_epochs}, averaging {averaging_name(cfg)}")
+        rec.metrics({keys.KEPT_EPOCH: kept.epoch, keys.VALIDATION_LOSS_KEPT: kept.score})
+        found = {**results.metrics, keys.VALIDATION_LOSS: kept.score}
+        values = [objective(key, found) for key in settings.objectives]
+        log.info("%s: %s", name, ", ".join(f"{k} = {v:.4g}" for k, v in zip(settings.objectives, values, strict=True)))
+    return values[0] if isinstance(cfg.objective, str) else values
+
+
+def prepare(cfg: DictConfig, settings: RunSettings) -> tuple[Recipe, dict[str, Measurement]]:
+    """Make what the config names, before anything heavy.
+
+    Raises:
+        InputError: a class or function does not exist, is not installed, or does not take its arguments.
+    """
+    checkpoint.check_installed(cfg.model._target_)
+    try:
+        optimizer = instantiate(cfg.optimizer)
+        optimizer([torch.zeros(1, requires_grad=True)])  # refuses unknown arguments now, not after the data is made
+        recipe = Recipe(
+            optimizer=optimizer,
+            weights=LossWeights(settings.loss.energy_weight, settings.loss.forces_weight),
+            validation_weights=LossWeights(
+                settings.loss.validation.energy_weight, settings.loss.validation.forces_weight
+            ),
+            averaging=instantiate(cfg.averaging) or None,
+            cycle=instantiate(cfg.loss.cycle) if cfg.loss.cycle else None,
+        )
+        measurements = {str(key): instantiate(entry) for key, entry in (cfg.measurement or {}).items()}
+    except InputError:
+        raise
+    except Exception as error:  # Hydra wraps whatever a constructor raises
+        cause = error.__cause__ or error
+        if isinstance(cause, InputError):
+            raise cause from None
+        raise InputError(f"config: {' '.join(str(error).split())}; see conf/ for what each group takes") from error
+    return recipe, measurements
+
+
+def describe(rec: RunRecord, dataset: Dataset) -> None:
+    """Record which data a run saw."""
+    rec.tag("data.checksum", data_checksum(dataset))
+    rec.tag("data.sources", "\n".join(f"{checksum}  {source}" for source, checksum in dataset.checksums.items()))
+    counts = {"train": dataset.train, "validation": dataset.validation, **dataset.tests}
+    rec.tag("data.frames", ", ".join(f"{label} {len(frames)}" for label, frames in counts.items()))
+
+
+def keep_model(rec: RunRecord, model: Potential, config: str, folder: Path) -> None:
+    """Save the kept weights beside the checkpoints, and as a logged model of the run."""
+    place = folder / "model"
+    place.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(model, place / "checkpoint.pt")
+    (place / "config.yaml").write_text(config)
+    with rec.phase("saving"):
+        rec.tag("model", f"models:/{log_model(rec, place)}")
+
+
+def averaging_name(cfg: DictConfig) -> str:
+    """The chosen averaging, as a word."""
+    return str(cfg.averaging.get("_target_", "none")).rpartition(".")[2]
+
+
+def objective(name: str, found: Mapping[str, float]) -> float:
+    """One number of those that were found.
+
+    Raises:
+        InputError: there is no such metric, or it is not finite.
+    """
+    if name not in found:
+        raise InputError(f"objective={name}: this run has no such metric; it has {', '.join(sorted(found))}")
+    value = float(found[name])
+    if value != value or abs(value) == float("inf"):
+        raise InputError(f"objective={name}: its value is {value}, which no search can use; look at the run's figures")
+    return value
+
+
+class Results:
+    """Takes the reports of measurements: records them, and keeps their metrics."""
+
+    def __init__(self, rec: RunRecord) -> None:
+        self._rec = rec
+        self.metrics: dict[str, float] = {}
+
+    def __call__(self, name: str, report: Report) -> None:
+        """Record one report."""
+        self._rec.report(name, report)
+        self.metrics |= report.metrics
+        for note in report.notes:
+            log.warning("%s: %s", name, note)
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """torch's number of CPU threads for the length of a run; None leaves it alone."""
+    before = torch.get_num_threads()
+    try:
+        if n is not None:
+            torch.set_num_threads(n)
+        yield
+    finally:
+        torch.set_num_threads(before)
