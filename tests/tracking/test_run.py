@@ -77,9 +77,12 @@ def test_report_is_stored_by_its_name(uri, tmp_path):
 
 
 def test_failed_run_says_where_and_why(uri):
-    with pytest.raises(ValueError, match="first line"), record(uri=uri, experiment="runs", name="fails") as rec:
-        with rec.phase("data"):
-            raise ValueError("first line\nsecond line")
+    with (
+        pytest.raises(ValueError, match="first line"),
+        record(uri=uri, experiment="runs", name="fails") as rec,
+        rec.phase("data"),
+    ):
+        raise ValueError("first line\nsecond line")
     run = stored(uri, rec.run_id)
     assert run.status == "FAILED"
     assert run.tags["error"] == "ValueError: first line second line"
@@ -165,12 +168,16 @@ def test_run_of_a_killed_process_is_closed_and_a_living_one_is_not(uri):
 
 
 def test_a_process_number_that_was_used_again_is_another_process():
+    mother = environment.process_tags(os.getppid())
+    assert not environment.process_gone(mother, over=True)
+    assert environment.process_gone({**mother, "system.process_started": "1.0"}, over=False)
+
+
+def test_processes_that_cannot_be_asked_have_ended_when_all_is_over():
     here = environment.process_tags()
-    assert not environment.process_gone(here, elsewhere=False)
-    assert environment.process_gone({**here, "system.process_started": "1.0"}, elsewhere=False)
-    other_host = {**here, "system.host": "another-host"}
-    assert not environment.process_gone(other_host, elsewhere=False)
-    assert environment.process_gone(other_host, elsewhere=True)
+    for unknown in (here, {**here, "system.host": "another-host"}):
+        assert not environment.process_gone(unknown, over=False)
+        assert environment.process_gone(unknown, over=True)
 
 
 def test_flatten_names_what_is_built():

@@ -70,17 +70,19 @@ def process_tags(number: int | None = None) -> dict[str, str]:
     }
 
 
-def process_gone(tags: dict[str, str], *, elsewhere: bool) -> bool:
+def process_gone(tags: dict[str, str], *, over: bool) -> bool:
     """Whether the process that wrote `process_tags` has ended.
 
     Args:
         tags: of a run.
-        elsewhere: the answer for a process of another host, which cannot be asked.
+        over: the answer for a process of another host, which cannot be asked, and for this process itself.
     """
     if tags.get("system.host") != platform.node():
-        return elsewhere
+        return over
     try:
         process = psutil.Process(int(tags.get("system.process", "0")))
+        if process.pid == os.getpid():
+            return over
         # Numbers of processes are used again: another start time is another process.
         return abs(process.create_time() - float(tags.get("system.process_started", "0"))) > 0.1
     except (psutil.NoSuchProcess, ValueError):

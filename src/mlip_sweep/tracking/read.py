@@ -34,24 +34,39 @@ def stored_runs(uri: str, experiment: str | None = None, parent: str | None = No
     return [run for run in _all_runs(store.prepare(uri), experiment, parent) if run.tags.get("kind") != "sweep"]
 
 
+def stored_sweeps(uri: str, experiment: str | None = None) -> list[StoredRun]:
+    """The parent runs of sweeps, oldest first.
+
+    Raises:
+        InputError: no such experiment, or the store does not serve.
+    """
+    return [run for run in _all_runs(store.prepare(uri), experiment, None) if run.tags.get("kind") == "sweep"]
+
+
 def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
     """Content of one artifact of a run; None where the run has none of that name."""
-    client = store.client(store.resolve(uri))
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri = store.resolve(uri)
     folder = str(PurePosixPath(path).parent)
-    if path not in {found.path for found in client.list_artifacts(run_id, None if folder == "." else folder)}:
+    files = get_artifact_repository(store.client(uri).get_run(run_id).info.artifact_uri, tracking_uri=uri)
+    if path not in {found.path for found in files.list_artifacts(None if folder == "." else folder)}:
         return None
     with tempfile.TemporaryDirectory() as here:
-        return Path(client.download_artifacts(run_id, path, here)).read_bytes()
+        local = Path(here, "artifact")
+        files._download_file(path, str(local))  # the public download draws a progress bar for each file
+        return local.read_bytes()
 
 
-def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, elsewhere: bool = False) -> list[str]:
+def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, over: bool = False) -> list[str]:
     """Mark as FAILED the runs that are RUNNING by name only: killed with no chance to say so.
 
     Args:
         uri: a prepared store.
         experiment: name.
         parent: only the runs of this sweep.
-        elsewhere: also those of other hosts, whose processes cannot be asked; right after the launcher's return.
+        over: every job has returned, so that also those of this process, and of other hosts, which cannot be asked,
+            have ended.
 
     Returns:
         The names of the runs that were closed.
@@ -59,7 +74,7 @@ def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, els
     client = store.client(uri)
     closed = []
     for run in _all_runs(uri, experiment, parent):
-        if run.status == "RUNNING" and environment.process_gone(run.tags, elsewhere=elsewhere):
+        if run.status == "RUNNING" and environment.process_gone(run.tags, over=over):
             client.set_tag(run.run_id, "error", "its process ended without a word (killed, or out of memory)")
             client.set_terminated(run.run_id, "FAILED")
             closed.append(run.name)

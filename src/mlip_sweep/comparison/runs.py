@@ -1,0 +1,102 @@
+"""Recorded runs as tables and curves."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
+
+LANDSCAPE = "landscape/curves.npz"
+REPLICAS = "stability/md_replicas.csv"
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Loss along random directions: t (G,) in norms of the parameters, energy (D, G) eV/atom, forces (D, G) eV/Å."""
+
+    t: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Replicas of an MD measurement: time (R,) ps of the failure or of the end; failed (R,), False where censored."""
+
+    time: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+
+
+def read_runs(uri: str, experiment: str | None = None, parent: str | None = None) -> pd.DataFrame:
+    """One row a run, oldest first.
+
+    Columns: run_id, name (what varied among these runs), status, error, started; `param.<name>` (text) for each
+    parameter; each metric under its own name (NaN where a run has none). Runs of one name are told apart by the
+    beginning of their ids.
+
+    Raises:
+        InputError: no such experiment, or the store does not serve.
+    """
+    rows = [
+        {
+            "run_id": run.run_id,
+            "name": run.name,
+            "status": run.status,
+            "error": run.tags.get("error", ""),
+            "started": run.started,
+            **{f"param.{key}": value for key, value in run.params.items()},
+            **run.metrics,
+        }
+        for run in stored_runs(uri, experiment, parent)
+    ]
+    if not rows:
+        return pd.DataFrame(columns=["run_id", "name", "status", "error", "started"])
+    table = pd.DataFrame(rows)
+    table["name"] = _without_shared(list(table["name"]))
+    twice = table["name"].duplicated(keep=False)
+    table.loc[twice, "name"] = table["name"] + " (" + table["run_id"].str[:6] + ")"
+    return table
+
+
+def last_parent(uri: str, experiment: str | None = None) -> str:
+    """The run id of the sweep that was started last.
+
+    Raises:
+        InputError: there is none.
+    """
+    sweeps = stored_sweeps(uri, experiment)
+    if not sweeps:
+        raise InputError(f"no sweep in {uri} (experiment {experiment!r}): run one, or compare all runs with --all")
+    return sweeps[-1].run_id
+
+
+def _without_shared(names: list[str]) -> list[str]:
+    """Names such as `model=mace, seed=1` without the parts that all of them have."""
+    parts = [name.split(", ") for name in names]
+    shared = set(parts[0]).intersection(*parts)
+    return [
+        ", ".join(part for part in split if part not in shared) or name
+        for split, name in zip(parts, names, strict=True)
+    ]
+
+
+def read_landscape(uri: str, run_id: str) -> Landscape | None:
+    """The landscape that a run has stored; None where it was not measured."""
+    content = stored_bytes(uri, run_id, LANDSCAPE)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as curves:
+        return Landscape(t=curves["t"], energy=np.atleast_2d(curves["energy"]), forces=np.atleast_2d(curves["forces"]))
+
+
+def read_replicas(uri: str, run_id: str) -> Replicas | None:
+    """The replicas that a run has stored; None where it was not measured."""
+    content = stored_bytes(uri, run_id, REPLICAS)
+    if content is None:
+        return None
+    replicas = pd.read_csv(io.BytesIO(content))
+    return Replicas(time=replicas["time_ps"].to_numpy(float), failed=replicas["failed"].to_numpy(bool))

@@ -1,0 +1,57 @@
+"""Runs as a sweep would record them, from models made of two numbers: error at the minimum and width of the valley."""
+
+import numpy as np
+import pandas as pd
+
+from mlip_sweep import keys
+from mlip_sweep.measurement.entropy import EntropySettings, entropy_of
+from mlip_sweep.measurement.interface import Report
+from mlip_sweep.measurement.survival import survival
+from mlip_sweep.tracking.run import record
+
+DURATION = 6.0  # ps
+
+
+def landscape_report(error, width, seed):
+    """Valleys sqrt(error² + (t/width)²), of slightly different widths along the directions."""
+    t = np.linspace(-0.25, 0.25, 81)
+    widths = width * np.random.default_rng(seed).uniform(0.8, 1.25, (8, 1))
+    forces = np.sqrt(error**2 + (t / widths) ** 2)  # eV/Å
+    energy = 0.1 * forces  # eV/atom
+    found = entropy_of(energy, forces, EntropySettings())
+    metrics = {keys.LOSS_ENTROPY: found.total, keys.LOSS_ENTROPY_STDERR: found.total_stderr}
+    return Report(metrics=metrics, arrays={"t": t, "energy": energy, "forces": forces})
+
+
+def accuracy_report(error):
+    """Forces errors that grow with temperature, from `error` eV/Å at 300 K."""
+    rmse = {"300K": 1000 * error, "600K": 1600 * error, "1200K": 3000 * error}
+    metrics = {keys.rmse_forces(label): value for label, value in rmse.items()}
+    return Report(metrics={**metrics, keys.RMSE_FORCES_HIGH_T: float(np.hypot(1600, 3000) * error / np.sqrt(2))})
+
+
+def stability_report(times):
+    """Replicas that fail at `times`, or are censored at the end."""
+    times = np.asarray(times, float)
+    failed = times < DURATION
+    times = np.minimum(times, DURATION)
+    found = survival(times, failed, duration_ps=DURATION, timestep_ps=0.001)
+    metrics = {
+        keys.MD_TIME_TO_FAILURE: found.restricted_mean,
+        keys.MD_TIME_TO_FAILURE_LOW: found.low,
+        keys.MD_TIME_TO_FAILURE_HIGH: found.high,
+        keys.MD_SURVIVAL_FRACTION: found.fraction,
+    }
+    table = pd.DataFrame({"replica": range(len(times)), "time_ps": times, "failed": failed, "reason": ""})
+    return Report(metrics=metrics, tables={"md_replicas": table})
+
+
+def record_run(uri, experiment, name, error, width, times, parent=None, params=None, seed=0):
+    """One finished run; its id."""
+    with record(uri=uri, experiment=experiment, name=name, params=params or {}, parent_run_id=parent) as rec:
+        with rec.phase("train"):
+            pass
+        rec.report("landscape", landscape_report(error, width, seed))
+        rec.report("accuracy", accuracy_report(error))
+        rec.report("stability", stability_report(times))
+    return rec.run_id

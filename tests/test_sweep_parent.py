@@ -1,0 +1,170 @@
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir, main
+from hydra.core.global_hydra import GlobalHydra
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.sweep import PARENT_FILE, SweepParent, run_name
+from mlip_sweep.tracking import store
+from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
+from mlip_sweep.tracking.run import record
+
+CONFIG = """
+tracking: {{uri: "{uri}", experiment: "{experiment}"}}
+error: 0.02
+times: 3.0
+hydra:
+  run: {{dir: single}}
+  sweep: {{dir: sweep, subdir: "${{hydra.job.num}}"}}
+  output_subdir: null
+  callbacks: {{sweep_parent: {{_target_: mlip_sweep.sweep.SweepParent}}}}
+"""
+JOB = """
+import os, signal
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from mlip_sweep.sweep import parent_of, run_name, varied
+from mlip_sweep.tracking.run import record
+
+def job(cfg):
+    hydra_cfg = HydraConfig.get()
+    name = run_name(varied(hydra_cfg))
+    place = dict(uri=cfg.tracking.uri, experiment=cfg.tracking.experiment)
+    with record(**place, name=name, parent_run_id=parent_of(hydra_cfg)) as rec:
+        if cfg.error < 0:
+            raise ValueError("a negative error")
+        if cfg.error > 100:
+            os.kill(os.getpid(), signal.SIGINT)
+        rec.metrics({"rmse_forces_high_T_meV_A": 1000 * cfg.error, "loss_entropy": 1 / cfg.error})
+    return cfg.error
+"""
+MAIN = """
+if __name__ == "__main__":
+    hydra.main(version_base=None, config_path=".", config_name="search")(job)()
+"""
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    return store.prepare(f"sqlite:///{tmp_path_factory.mktemp('sweeps')}/mlflow.db")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, uri, request):
+    """A folder with a config and a job; experiments carry the test's name."""
+    experiment = request.node.name
+    (tmp_path / "search.yaml").write_text(CONFIG.format(uri=uri, experiment=experiment))
+    (tmp_path / "search.py").write_text(JOB + MAIN)
+    monkeypatch.chdir(tmp_path)
+    return experiment
+
+
+def run_here(*arguments):
+    """Run the job's command inside this process: importing MLflow again would take seconds."""
+    job: dict = {}
+    exec(JOB, job)
+    GlobalHydra.instance().clear()
+    command = main(version_base=None, config_path=str(Path.cwd()), config_name="search")(job["job"])
+    argv, sys.argv = sys.argv, ["search.py", *arguments]
+    try:
+        command()
+    finally:
+        sys.argv = argv
+        GlobalHydra.instance().clear()
+
+
+def test_children_are_gathered_and_compared(project, uri, capfd):
+    run_here("-m", "error=0.02,0.01", "times=3.0")
+
+    (parent,) = stored_sweeps(uri, project)
+    assert parent.status == "FINISHED"
+    assert parent.name.startswith("search 20")
+    children = stored_runs(uri, project, parent.run_id)
+    assert [child.name for child in children] == ["error=0.02", "error=0.01"]  # times=3.0 is the same for all
+    assert parent.metrics == {"runs": 2.0, "runs_finished": 2.0}
+    assert "forces RMSE" in parent.tags["findings"]
+    table = pd.read_csv(io.BytesIO(stored_bytes(uri, parent.run_id, "comparison/comparison.csv")))
+    assert list(table["name"]) == ["error=0.01", "error=0.02"]  # the smaller error ranks first
+    assert stored_bytes(uri, parent.run_id, "config.yaml").startswith(b"tracking:")
+    shown = capfd.readouterr().out
+    assert "error=0.01" in shown and f"mlflow ui --backend-store-uri {uri}" in shown
+    assert json.loads(Path("sweep", PARENT_FILE).read_text())["run_id"] == parent.run_id
+
+
+def test_a_sweep_taken_up_again_keeps_its_parent(project, uri):
+    run_here("-m", "error=0.02,0.01")
+    run_here("-m", "error=0.04")
+    (parent,) = stored_sweeps(uri, project)
+    assert parent.status == "FINISHED"
+    assert [child.name for child in stored_runs(uri, project, parent.run_id)] == [
+        "error=0.02",
+        "error=0.01",
+        "defaults",
+    ]
+
+
+def test_a_sweep_without_one_finished_run_has_failed(project, uri):
+    with initialize_config_dir(str(Path.cwd()), version_base=None):
+        cfg = compose("search", return_hydra_config=True, overrides=["hydra.mode=MULTIRUN", "hydra.runtime.cwd=."])
+    callback = SweepParent()
+    callback.on_multirun_start(cfg)
+    parent_id = json.loads(Path("sweep", PARENT_FILE).read_text())["run_id"]
+    with pytest.raises(ValueError), record(uri=uri, experiment=project, name="lost", parent_run_id=parent_id):
+        raise ValueError("lost")
+    with pytest.raises(InputError, match="none of its 1 runs has finished"):
+        callback.on_multirun_end(cfg)
+    (parent,) = stored_sweeps(uri, project)
+    assert (parent.run_id, parent.status) == (parent_id, "FAILED")
+    assert "none of its 1 runs" in parent.tags["error"]
+
+
+def test_a_single_run_has_no_parent(project, uri):
+    run_here("error=0.03")
+    (run,) = stored_runs(uri, project)
+    assert "mlflow.parentRunId" not in run.tags
+    assert run.name == "error=0.03"
+    assert stored_sweeps(uri, project) == []
+
+
+def test_an_unusable_store_ends_the_sweep_before_its_jobs(project, uri):
+    with pytest.raises(SystemExit, match=r"error: tracking\.uri='mlruns'"):
+        run_here("-m", "error=0.02,0.01", "tracking.uri=mlruns")
+    assert not Path("sweep").exists()
+
+
+def test_jobs_of_other_processes_find_their_parent(project, uri):
+    command = [sys.executable, "search.py", "-m", "error=0.02,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (parent,) = stored_sweeps(uri, project)
+    children = stored_runs(uri, project, parent.run_id)
+    assert {child.name: child.status for child in children} == {"error=0.02": "FINISHED", "error=-1": "FAILED"}, (
+        done.stderr
+    )
+    # A failed job ends Hydra's grid with an error, without a word to callbacks; the sweep is compared all the same.
+    assert done.returncode == 1
+    assert parent.status == "FINISHED"
+    assert "1 of 2 runs did not finish" in parent.tags["findings"]
+    assert stored_bytes(uri, parent.run_id, "comparison/comparison.csv") is not None
+    assert len({child.tags["system.process"] for child in [parent, *children]}) >= 2
+
+
+def test_an_interrupted_sweep_leaves_nothing_running(project, uri):
+    subprocess.run([sys.executable, "search.py", "-m", "error=0.02,101,0.01"], capture_output=True)
+    (parent,) = stored_sweeps(uri, project)
+    assert (parent.status, parent.tags["error"]) == ("FAILED", "InputError: the sweep was interrupted")
+    assert [run.status for run in stored_runs(uri, project, parent.run_id)] == ["FINISHED", "KILLED"]
+
+
+def test_names_say_what_varied():
+    assert run_name(["model=mace", "+rescaling=none"]) == "model=mace, rescaling=none"
+    assert run_name(["optimizer.lr=0.0031728394051", "seed=12345678"]) == "optimizer.lr=0.003173, seed=12345678"
+    assert run_name(["a=1", "b=2"], constants=["b=2"]) == "a=1"
+    assert run_name([]) == "defaults"
+    assert len(run_name([f"key{i}=value" for i in range(99)])) == 200
