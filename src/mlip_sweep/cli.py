@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
@@ -38,8 +38,8 @@ def compare(argv: Sequence[str] | None = None) -> int:
     """Read the runs of a sweep back, and put them side by side."""
     parser = argparse.ArgumentParser(
         prog="mlip-compare",
-        description="Put the recorded runs of a sweep side by side: a table, and figures of landscapes, times to failure "
-        "and correlations.",
+        description="Put the recorded runs of a sweep side by side: a table, and figures of landscapes, times to "
+        "failure and correlations.",
         epilog="Examples:  mlip-compare            the last sweep in ./mlflow.db\n"
         "           mlip-compare --all      every run of the experiment\n"
         "           mlip-compare 3f2a… --output figures",
@@ -69,8 +69,8 @@ def measure(argv: Sequence[str] | None = None) -> int:
     """Measure a finished run again, with other settings."""
     parser = argparse.ArgumentParser(
         prog="mlip-measure",
-        description="Measure a finished run again, with other settings. The new numbers become a run of their own, filed "
-        "under the measured one.",
+        description="Measure a finished run again, with other settings. The new numbers become a run of their own, "
+        "filed under the measured one.",
         epilog="Examples:  mlip-measure RUN_ID measurement=paper\n"
         "           mlip-measure models:/ID measurement.landscape.directions=20 measurement.landscape.split=1200K\n"
         "           mlip-measure outputs/DATE/model '~measurement.stability'",
@@ -90,7 +90,7 @@ def measure(argv: Sequence[str] | None = None) -> int:
     return _told(command)
 
 
-def _told(command) -> int:  # type: ignore[no-untyped-def]
+def _told(command: Callable[[], None]) -> int:
     """Run a command; a user's mistake becomes one line and exit status 2."""
     try:
         command()

@@ -143,8 +143,8 @@ def _check_loss(loss: LossSettings) -> None:
         pair = (weights.energy_weight, weights.forces_weight)
         if min(pair) < 0 or max(pair) == 0:
             raise InputError(
-                f"{place}.energy_weight={pair[0]}, {place}.forces_weight={pair[1]}: give numbers that are not negative, "
-                "one of them above 0"
+                f"{place}.energy_weight={pair[0]}, {place}.forces_weight={pair[1]}: give numbers that are not "
+                "negative, one of them above 0"
             )
 
 
@@ -155,6 +155,6 @@ def _check_objectives(settings: RunSettings) -> None:
         for prefix, measurement in MEASURED_BY.items():
             if name.startswith(prefix) and measurement not in settings.measurements:
                 raise InputError(
-                    f"objective={name}: no measurement of this run gives it; choose a measurement with `{measurement}`, "
-                    "such as measurement=quick, or another objective, such as validation/loss"
+                    f"objective={name}: no measurement of this run gives it; choose a measurement with "
+                    f"`{measurement}`, such as measurement=quick, or another objective, such as validation/loss"
                 )

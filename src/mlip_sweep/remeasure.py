@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlip_sweep.config import config_folder
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import timed
+from mlip_sweep.measurement.interface import check_measurement
 from mlip_sweep.models import checkpoint
 from mlip_sweep.run import Results, describe
 from mlip_sweep.tracking.models import local_path
@@ -55,6 +56,8 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
         with rec.phase("data"):
             dataset = instantiate(chosen.dataset)
             describe(rec, dataset)
+            for measure in measurements.values():
+                check_measurement(measure, dataset)
         results = Results(rec)
         for key, measure in measurements.items():
             results(key, timed(key, measure, model, dataset))

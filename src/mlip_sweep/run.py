@@ -17,7 +17,7 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import AfterTraining, MeasurementCallback
-from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.measurement.interface import Measurement, Report, check_measurement
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.tracking.models import log_model
@@ -71,6 +71,8 @@ def run(
         with rec.phase("data"):
             dataset: Dataset = instantiate(cfg.dataset)
             describe(rec, dataset)
+            for measure in measurements.values():
+                check_measurement(measure, dataset)
         with rec.phase("model"):
             train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
             rescaling = instantiate(cfg.rescaling)(dataset)
@@ -192,7 +194,7 @@ class Results:
 
 @contextmanager
 def threads(n: int | None) -> Iterator[None]:
-    """torch's number of CPU threads for the length of a run; None leaves it alone."""
+    """Torch's number of CPU threads for the length of a run; None leaves it alone."""
     before = torch.get_num_threads()
     try:
         if n is not None:

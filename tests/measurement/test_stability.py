@@ -1,5 +1,7 @@
 """Survival arithmetic by hand, the protocol's start against ASE, and the report as a whole."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -10,6 +12,7 @@ from toys import Springs, dataset_of, frame_of
 
 from mlip_sweep import keys
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.interface import check_measurement
 from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, simulate, starting_geometry
 from mlip_sweep.measurement.stability import time_to_failure
 from mlip_sweep.measurement.survival import log_rank, survival
@@ -139,13 +142,13 @@ def test_a_model_that_holds_and_one_that_does_not():
     assert lost.metrics[keys.MD_SURVIVAL_FRACTION] == 0.0
     assert lost.metrics[keys.md_failures("bond")] == 4.0
     assert 0.0 < lost.metrics[keys.MD_TIME_TO_FAILURE_LOW] <= lost.metrics[keys.MD_TIME_TO_FAILURE] < 0.1
-    table = lost.tables["md_replicas"]
+    table = lost.tables["replicas"]
     assert list(table.columns) == ["replica", "time_ps", "failed", "reason", "seed"]
     assert table["time_ps"].mean() == pytest.approx(lost.metrics[keys.MD_TIME_TO_FAILURE])
-    assert held.arrays["md_temperature_K"].shape == (101, 4)
-    assert lost.arrays["md_temperature_K"].shape[0] <= 1 + 1000 * table["time_ps"].max()  # ends with the last replica
+    assert held.arrays["temperature_K"].shape == (101, 4)
+    assert lost.arrays["temperature_K"].shape[0] <= 1 + 1000 * table["time_ps"].max()  # ends with the last replica
     for report in (held, lost):
-        assert set(report.figures) == {"md_survival", "md_temperature"}
+        assert set(report.figures) == {"survival", "temperature"}
         assert all(np.isfinite(v) or name == keys.MD_TEMPERATURE for name, v in report.metrics.items())
 
 
@@ -162,9 +165,9 @@ def test_the_same_seed_gives_the_same_numbers():
     first, again, other = (
         time_to_failure(Explosive(), dataset_of([ETHANOL]), seed=seed, **settings) for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(first.arrays["md_temperature_K"], again.arrays["md_temperature_K"])
+    np.testing.assert_array_equal(first.arrays["temperature_K"], again.arrays["temperature_K"])
     assert first.metrics == pytest.approx(again.metrics, nan_ok=True)
-    assert not np.allclose(first.arrays["md_temperature_K"][0], other.arrays["md_temperature_K"][0])
+    assert not np.allclose(first.arrays["temperature_K"][0], other.arrays["temperature_K"][0])
 
 
 def test_temperature_is_that_of_the_kinetic_energy():
@@ -181,9 +184,17 @@ def test_temperature_is_that_of_the_kinetic_energy():
         ({"velocities": "hot"}, r"velocities='hot': choose one of maxwell, paper"),
         ({"duration_ps": 1e-5}, "shorter than one timestep"),
         ({"max_bond_A": 1.2}, r"max_bond_A=1\.2: bond .* of the starting geometry \(the start\) is already 1\.5"),
-        ({"control_replicas": 2, "replicas": 1, "duration_ps": 0.002}, "dataset toy does not say how to make"),
     ],
 )
 def test_what_cannot_work_is_refused(setting, message):
     with pytest.raises(InputError, match=message):
         time_to_failure(Network(), dataset_of([ETHANOL]), progress=False, **setting)
+    with pytest.raises(InputError, match=message):  # and before a model is trained for it
+        check_measurement(partial(time_to_failure, **setting), dataset_of([ETHANOL]))
+
+
+def test_without_a_reference_there_is_no_control():
+    report = time_to_failure(
+        Network(), dataset_of([ETHANOL]), control_replicas=2, replicas=1, duration_ps=0.002, progress=False
+    )
+    assert keys.MD_CONTROL_SURVIVAL not in report.metrics

@@ -31,7 +31,7 @@ RECIPES = {
 }
 
 
-class Interrupted(Exception):
+class LostNodeError(Exception):
     pass
 
 
@@ -43,7 +43,7 @@ class Interrupt(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.current_epoch == self.epoch and batch_idx == 1:
-            raise Interrupted
+            raise LostNodeError
 
 
 class Watch(Callback):
@@ -101,7 +101,7 @@ def test_training_lowers_the_loss(architecture, tmp_path):
 def test_a_resumed_training_equals_an_uninterrupted_one(name, architecture, tmp_path):
     whole, kept_whole = train(tmp_path / "whole", name, architecture)
     for epoch in (2, 5):  # before and after the stage begins
-        with pytest.raises(Interrupted):
+        with pytest.raises(LostNodeError):
             train(tmp_path / "broken", name, architecture, callbacks=[Interrupt(epoch)])
     resumed, kept = train(tmp_path / "broken", name, architecture)
     assert kept.epoch == kept_whole.epoch

@@ -28,7 +28,7 @@ def landscape_figure(table: pd.DataFrame, landscapes: Mapping[str, Landscape]) -
     shown = [run for run in table["run_id"] if run in landscapes]
     if not shown:
         return None
-    figure = Figure(figsize=(10.5, _height(shown)), layout="constrained")
+    figure = Figure(figsize=(_width(table, shown), _height(shown)), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True)
     for run, style in _styles(shown).items():
         curves = landscapes[run]
@@ -49,7 +49,8 @@ def survival_figure(table: pd.DataFrame, replicas: Mapping[str, Replicas]) -> Fi
     shown = [run for run in table["run_id"] if run in replicas]
     if not shown:
         return None
-    figure = Figure(figsize=(11.0, max(_height(shown), 1.4 + 0.27 * len(shown))), layout="constrained")
+    height = max(_height(shown), 1.4 + 0.27 * len(shown))
+    figure = Figure(figsize=(_width(table, shown), height), layout="constrained")
     boxes, curves = figure.subplots(1, 2)
     styles = _styles(shown)
     drawn = boxes.boxplot(
@@ -98,9 +99,11 @@ def prediction_figure(table: pd.DataFrame) -> Figure | None:
         forces: f"forces RMSE, {_set_label(forces)} (meV/Å)",
     }
     found = correlations(table)
-    figure = Figure(figsize=(5.2 * len(present) + 0.4, _height(list(rows["run_id"])) + 0.5), layout="constrained")
+    shown = list(rows["run_id"])
+    size = (_width(table, shown, len(present)), _height(shown) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(present), sharey=True))
-    styles = _styles(list(rows["run_id"]))
+    styles = _styles(shown)
     for axes, name in zip(panels, present, strict=True):
         for _, row in rows.iterrows():
             colour, _, marker = styles[row["run_id"]]
@@ -119,7 +122,7 @@ def prediction_figure(table: pd.DataFrame) -> Figure | None:
         axes.set_title(str(found[measures[name]]).replace(", Spearman", "\nSpearman"), fontsize=9, loc="left")
         _plain(axes)
     panels[0].set_ylabel("time to failure (ps), restricted mean, 95 % interval")
-    _legend(figure, _names(table, list(rows["run_id"])), points=True)
+    _legend(figure, _names(table, shown), points=True)
     return figure
 
 
@@ -183,7 +186,14 @@ def _set_label(forces: str) -> str:
 
 
 def _clipped(name: str) -> str:
-    return name if len(name) <= LABEL_CHARACTERS else name[: LABEL_CHARACTERS - 1] + "…"
+    """A name without its middle where it is long: the last choice often is what tells runs apart."""
+    half = (LABEL_CHARACTERS - 1) // 2
+    return name if len(name) <= LABEL_CHARACTERS else f"{name[:half]}…{name[-half:]}"
+
+
+def _width(table: pd.DataFrame, runs: list[str], panels: int = 2) -> float:
+    """Inches for the panels and the longest name beside them."""
+    return 3.8 * panels + 0.8 + 0.068 * max(len(name) for name in _names(table, runs).values())
 
 
 def _height(runs: list[str]) -> float:

@@ -1,0 +1,1 @@
+"""Labelled structures: read, made, split, and turned into graphs."""

@@ -1,4 +1,4 @@
-"""Graphs for training: neighbour lists are built once, and the order of an epoch follows from the seed and its number."""
+"""Graphs for training: neighbour lists are built once, and an epoch's order follows from the seed and its number."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,8 +12,8 @@ from mlip_sweep.data.graphs import GraphBatch, batches, collate, graph
 class SeededOrder(Sampler[int]):
     """A permutation of `length` indices for each epoch, decided by (seed, epoch) alone.
 
-    An interrupted training that resumes at an epoch therefore sees the same batches as one that was not. Lightning calls
-    `set_epoch`.
+    An interrupted training that resumes at an epoch therefore sees the same batches as one that was not. Lightning
+    calls `set_epoch`.
     """
 
     def __init__(self, length: int, seed: int) -> None:

@@ -52,7 +52,9 @@ class Dataset:
     training_test: str | None = None
     isolated_atom_energies: dict[int, float] = field(default_factory=dict)  # atomic number -> eV
     checksums: dict[str, str] = field(default_factory=dict)  # file or source -> SHA-256 of what was read
-    reference: dict[str, Any] | None = None  # how the labels can be made again: {"method": "GFN2-xTB"}; None if they cannot
+    reference: dict[str, Any] | None = (
+        None  # how the labels can be made again: {"method": "GFN2-xTB"}; None if they cannot
+    )
 
     @property
     def atomic_numbers(self) -> tuple[int, ...]:

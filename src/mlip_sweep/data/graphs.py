@@ -49,6 +49,17 @@ class GraphBatch:
         """Number of atoms of each system, (S,) int64."""
         return torch.bincount(self.system, minlength=self.n_systems)
 
+    @property
+    def labels(self) -> tuple[Tensor, Tensor]:
+        """Energy (S,) eV and forces (N, 3) eV/Å.
+
+        Raises:
+            ValueError: the batch has none.
+        """
+        if self.energy is None or self.forces is None:
+            raise ValueError("this batch has no labels, since one of its parts has none")
+        return self.energy, self.forces
+
     def edge_vectors(self) -> Tensor:
         """Vectors from sender to receiver, (E, 3) Å, differentiable in the positions."""
         sender, receiver = self.edge_index
@@ -122,7 +133,7 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
 
 
 def batches(graphs: Sequence[GraphBatch], max_atoms: int = 4096) -> list[GraphBatch]:
-    """Gather graphs, in order, into as few batches as hold at most `max_atoms` atoms each (a larger graph stands alone)."""
+    """Gather graphs, in order, into as few batches as hold at most `max_atoms` atoms each; a larger graph stands alone."""
     gathered: list[list[GraphBatch]] = [[]]
     size = 0
     for one in graphs:

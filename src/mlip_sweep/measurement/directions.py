@@ -35,8 +35,8 @@ def draw(model: nn.Module, n: int, *, seed: int, frozen: Sequence[str] = ()) -> 
     """Draw n directions: Gaussian, made orthogonal to one another, every filter given the norm of θ's filter (eq 4).
 
     A filter is `parameter[i]`; a parameter of one dimension is scaled element by element, so that for the flat weights
-    of e3nn δ_i = ±|θ_i|, as in the published code. Every parameter draws from a generator of its own, seeded by the seed
-    and its name: models that share a parameter's name and shape share its random numbers.
+    of e3nn δ_i = ±|θ_i|, as in the published code. Every parameter draws from a generator of its own, seeded by the
+    seed and its name: models that share a parameter's name and shape share its random numbers.
 
     The two demands pull at each other. Filters have their norms exactly; orthogonality is approached in turns with it
     and reported (`max_cosine`), since elements of fixed modulus cannot be rotated.

@@ -1,9 +1,10 @@
 """The contract that every measurement keeps: a function of a model and a data set that returns a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Report:
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
-    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -33,3 +34,28 @@ class Report:
 
 Measurement = Callable[[Potential, Dataset], Report]
 """Leaves the model as it found it. A config entry names one: `_target_: …`, `_partial_: true`, and its settings."""
+
+Check = Callable[..., None]
+"""check(dataset, **settings): raises InputError where the measurement cannot work, before a model is trained for it."""
+
+
+def checked_by(check: Check) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
+    """Give a measurement function a check of its settings; `check_measurement` calls it."""
+
+    def mark(measure: Callable[..., Report]) -> Callable[..., Report]:
+        measure.check = check  # type: ignore[attr-defined]
+        return measure
+
+    return mark
+
+
+def check_measurement(measurement: Measurement, dataset: Dataset) -> None:
+    """Call the check of a measurement that a config made, if it has one.
+
+    Raises:
+        InputError: the measurement cannot work on this data set, with these settings.
+    """
+    if isinstance(measurement, partial):
+        check: Any = getattr(measurement.func, "check", None)
+        if check is not None:
+            check(dataset, **measurement.keywords)

@@ -12,7 +12,7 @@ from mlip_sweep.data.graphs import batches
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.directions import draw
 from mlip_sweep.measurement.entropy import EntropySettings, curvature, entropy_of, saturation
-from mlip_sweep.measurement.interface import Report
+from mlip_sweep.measurement.interface import Report, checked_by
 from mlip_sweep.measurement.landscape import Lines, Plane, grid, lines, plane
 from mlip_sweep.measurement.landscape_figures import lines_figure, plane_figure
 from mlip_sweep.models.interface import Potential
@@ -20,6 +20,30 @@ from mlip_sweep.models.interface import Potential
 FULL_WINDOW = 0.9  # share of points that count from which on the window is called saturated
 
 
+def check_settings(
+    dataset: Dataset,
+    *,
+    directions: int = 20,
+    points: int = 81,
+    window: float = 0.25,
+    plane_points: int = 0,
+    split: str = "train",
+    **_: object,
+) -> None:
+    """Refuse settings that cannot work; arguments as `loss_entropy`.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if directions < 1 or points < 3 or window <= 0 or (plane_points and directions < 2):
+        raise InputError(
+            f"measurement.landscape: directions={directions}, points={points}, window={window}, plane_points="
+            f"{plane_points}; give at least 1 direction (2 for a plane), 3 points and a positive window"
+        )
+    frames_of(dataset, split)
+
+
+@checked_by(check_settings)
 def loss_entropy(
     model: Potential,
     dataset: Dataset,
@@ -60,11 +84,7 @@ def loss_entropy(
     Raises:
         InputError: a setting is out of range, or there is no such split.
     """
-    if directions < 1 or points < 3 or window <= 0 or (plane_points and directions < 2):
-        raise InputError(
-            f"measurement.landscape: directions={directions}, points={points}, window={window}, plane_points="
-            f"{plane_points}; give at least 1 direction (2 for a plane), 3 points and a positive window"
-        )
+    check_settings(dataset, directions=directions, points=points, window=window, plane_points=plane_points, split=split)
     settings = EntropySettings(temperature_energy, temperature_forces, alpha)
     device = next(model.parameters()).device
     data = [b.to(device) for b in batches(graphs_of(frames_of(dataset, split), model.cutoff), max_atoms)]
@@ -117,8 +137,8 @@ def report(
     arrays = {"t": curves.t, "energy": curves.energy, "forces": curves.forces}
     figures = {"landscape": lines_figure(curves, settings, found)}
     notes = [
-        f"{name}: {share:.0%} of the {len(curves.t)} points count, so the window |t| <= {curves.t.max():g} is saturated: "
-        "S is close to its ceiling, and flatter models would hardly differ; widen measurement.landscape.window"
+        f"{name}: {share:.0%} of the {len(curves.t)} points count, so the window |t| <= {curves.t.max():g} is "
+        "saturated: S is close to its ceiling, and flatter models would hardly differ; widen measurement.landscape.window"
         for name, share in (("energy", full_energy), ("forces", full_forces))
         if share >= FULL_WINDOW
     ]

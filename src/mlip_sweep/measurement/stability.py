@@ -13,12 +13,35 @@ from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.measurement.control import reference_control
 from mlip_sweep.measurement.dynamics import REASONS, Trajectories, bonds_of
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.interface import Report
+from mlip_sweep.measurement.interface import Report, checked_by
 from mlip_sweep.measurement.md_protocol import MDProtocol, simulate, starting_geometry
 from mlip_sweep.measurement.plots_stability import survival_figure, temperature_figure
 from mlip_sweep.measurement.survival import Survival, survival
 
 
+def check_protocol(
+    dataset: Dataset,
+    *,
+    temperature_K: float = 1600.0,
+    duration_ps: float = 6.0,
+    timestep_fs: float = 1.0,
+    thermostat_fs: float = 250.0,
+    replicas: int = 30,
+    max_bond_A: float = 2.0,
+    velocities: str = "maxwell",
+    seed: int = 0,
+    **_: object,
+) -> None:
+    """Refuse a protocol that cannot work, or whose start has failed already; arguments as `time_to_failure`.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    MDProtocol(temperature_K, duration_ps, timestep_fs, thermostat_fs, replicas, max_bond_A, velocities, seed)
+    bonds_of(starting_geometry(dataset), max_bond_A)
+
+
+@checked_by(check_protocol)
 def time_to_failure(
     model: ForceField,
     dataset: Dataset,
@@ -50,12 +73,13 @@ def time_to_failure(
         velocities: "maxwell" or "paper" (see `MDProtocol`).
         seed: of the velocities.
         skin_A: of the neighbour list; it changes the speed only.
-        control_replicas: replicas of the reference method under the same protocol; 0 for none.
+        control_replicas: replicas of the reference method under the same protocol, where the data set has its
+            reference at hand; 0 for none.
         cache: folder where the control is kept.
         progress: show a progress bar.
 
     Raises:
-        InputError: a setting that cannot work, a start that has failed already, or a control without a reference.
+        InputError: a setting that cannot work, a start that has failed already, or a reference that is not installed.
     """
     protocol = MDProtocol(
         temperature_K, duration_ps, timestep_fs, thermostat_fs, replicas, max_bond_A, velocities, seed
@@ -69,12 +93,12 @@ def time_to_failure(
     report = Report(
         metrics=_metrics(analysis, found, protocol),
         arrays={
-            "md_time_fs": found.time_fs,
-            "md_temperature_K": found.temperature,
-            "md_potential_energy_eV": found.potential_energy,
+            "time_fs": found.time_fs,
+            "temperature_K": found.temperature,
+            "potential_energy_eV": found.potential_energy,
         },
         tables={
-            "md_replicas": pd.DataFrame(
+            "replicas": pd.DataFrame(
                 {
                     "replica": np.arange(replicas),
                     "time_ps": times,
@@ -83,15 +107,15 @@ def time_to_failure(
                     "seed": seed,
                 }
             ),
-            "md_survival": analysis.curve.reset_index(),
+            "survival": analysis.curve.reset_index(),
         },
         figures={
-            "md_survival": survival_figure(analysis, protocol),
-            "md_temperature": temperature_figure(found, protocol),
+            "survival": survival_figure(analysis, protocol),
+            "temperature": temperature_figure(found, protocol),
         },
         notes=_notes(analysis, start, dataset, protocol),
     )
-    if control_replicas:
+    if control_replicas and dataset.reference is not None:
         control = reference_control(dataset, protocol, control_replicas, cache=Path(cache), progress=progress)
         report.metrics[keys.MD_CONTROL_SURVIVAL] = control.survival_fraction
         if control.survival_fraction < 1.0:

@@ -1,7 +1,7 @@
 """Potentials as ASE calculators."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -23,7 +23,7 @@ class PotentialCalculator(Calculator):
         InputError: at the first calculation of atoms that the model does not know.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(self, model: Potential, **kwargs: Any) -> None:
         super().__init__(**kwargs)

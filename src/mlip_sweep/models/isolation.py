@@ -1,9 +1,10 @@
 """Building networks: what the libraries change globally is put back, so that one build never colours the next."""
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import torch
 
@@ -25,7 +26,11 @@ def isolated_build(seed: int, dtype: str) -> Iterator[None]:
     environment = dict(os.environ)
     default_dtype = torch.get_default_dtype()
     e3nn_defaults = e3nn.get_optimization_defaults()
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with (
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),  # mace prints which accelerators it has not found
+    ):
         # Both libraries warn of choices that this project makes on purpose, such as rescaling outside the network.
         warnings.simplefilter("ignore")
         try:

@@ -52,8 +52,8 @@ def isolated_atoms(dataset: Dataset) -> Rescaling:
     missing = [z for z in dataset.atomic_numbers if z not in known]
     if missing:
         raise InputError(
-            f"rescaling=isolated_atoms: dataset {dataset.name} has no isolated-atom energy for atomic numbers {missing}; "
-            "give dataset.isolated_atoms, or choose rescaling=forces_rms"
+            f"rescaling=isolated_atoms: dataset {dataset.name} has no isolated-atom energy for atomic numbers "
+            f"{missing}; give dataset.isolated_atoms, or choose rescaling=forces_rms"
         )
     return Rescaling(rms_forces(dataset.train), [known[z] for z in dataset.atomic_numbers])
 

@@ -1,0 +1,1 @@
+"""From a fresh potential to the weights that a run keeps."""

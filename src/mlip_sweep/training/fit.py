@@ -20,6 +20,7 @@ from mlip_sweep.training.keep import KeepBest
 from mlip_sweep.training.loss import LossWeights
 from mlip_sweep.training.module import TrainingModule
 from mlip_sweep.training.progress import EpochBar
+from mlip_sweep.training.quiet import quiet
 from mlip_sweep.training.stage import Stage
 
 LAST = "last.ckpt"
@@ -87,28 +88,29 @@ def fit(
             enable_version_counter=False,
         ),
     ]
-    trainer = pl.Trainer(
-        max_epochs=settings.max_epochs,
-        accelerator=settings.accelerator,
-        devices=1,
-        gradient_clip_val=settings.gradient_clip,
-        inference_mode=False,  # forces need gradients in validation too
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        logger=logger or False,
-        callbacks=[callback for callback in own if callback is not None] + list(callbacks),
-        default_root_dir=folder,
-    )
-    last = folder / LAST
-    trainer.fit(
-        module,
-        training_loader(train, settings.batch_size, seed),
-        evaluation_loader(validation, settings.max_atoms),
-        ckpt_path=last if settings.resume and last.is_file() else None,
-        weights_only=True,
-    )
+    with quiet():
+        trainer = pl.Trainer(
+            max_epochs=settings.max_epochs,
+            accelerator=settings.accelerator,
+            devices=1,
+            gradient_clip_val=settings.gradient_clip,
+            inference_mode=False,  # forces need gradients in validation too
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            logger=logger or False,
+            callbacks=[callback for callback in own if callback is not None] + list(callbacks),
+            default_root_dir=folder,
+        )
+        last = folder / LAST
+        trainer.fit(
+            module,
+            training_loader(train, settings.batch_size, seed),
+            evaluation_loader(validation, settings.max_atoms),
+            ckpt_path=last if settings.resume and last.is_file() else None,
+            weights_only=True,
+        )
     model.eval()
     return keep
 

@@ -50,8 +50,8 @@ class KeepBest(Callback):
         """
         if not self._weights:
             raise InputError(
-                f"training diverged: no validation loss was finite in {trainer.current_epoch} epochs; lower optimizer.lr "
-                "or trainer.gradient_clip, or look for outliers in the training data"
+                f"training diverged: no validation loss was finite in {trainer.current_epoch} epochs; lower "
+                "optimizer.lr or trainer.gradient_clip, or look for outliers in the training data"
             )
         with torch.no_grad():
             for parameter, value in zip(pl_module.parameters(), self._weights, strict=True):

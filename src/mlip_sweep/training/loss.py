@@ -19,8 +19,8 @@ class LossWeights:
 
 def squared_errors(found: Prediction, batch: GraphBatch) -> tuple[Tensor, Tensor]:
     """Squared errors of the energies per atom, (S,) (eV/atom)², and of the forces, (N, 3) (eV/Å)²."""
-    energy = (found.energy - batch.energy) / batch.atoms_per_system
-    return energy.square(), (found.forces - batch.forces).square()
+    energy, forces = batch.labels
+    return ((found.energy - energy) / batch.atoms_per_system).square(), (found.forces - forces).square()
 
 
 def loss(found: Prediction, batch: GraphBatch, weights: LossWeights) -> Tensor:

@@ -1,0 +1,54 @@
+# Everything a newcomer types. `make demo` and `make test` do all set-up themselves.
+#
+#   TORCH=cpu|cu128|…   choose a build of PyTorch      make demo TORCH=cpu
+#   PYTHON=python3.12   choose an interpreter
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+EXTRAS := nequip,mace,xtb,slurm,joblib,test
+
+# uv does not read pip's settings: hand it the folder of wheels that pip was told of, if any.
+export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+# One thread a process: small graphs gain nothing from more, and busy threads wait for one another.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test check format ui lock clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/ready ## make .venv with every extra
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "uv>=0.5"
+	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) \
+		--constraints constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+demo: setup ## eight small runs, measured and compared
+	$(BIN)/mlip-sweep --config-name=quickstart
+	@echo; echo "Browse the runs: make ui"
+
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: setup ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## put the code in its shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: setup ## the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlartifacts
+
+lock: setup ## write constraints.txt from what is installed
+	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable \
+		| grep -viE '^(torch|triton|nvidia[a-z0-9-]*|uv)(==| @)' > constraints.txt
+
+clean: ## remove .venv and caches, not the recorded runs
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
