@@ -89,7 +89,7 @@ def test_children_are_gathered_and_compared(project, uri, capfd):
     children = stored_runs(uri, project, parent.run_id)
     assert [child.name for child in children] == ["error=0.02", "error=0.01"]  # times=3.0 is the same for all
     assert parent.metrics == {"runs": 2.0, "runs_finished": 2.0}
-    assert "forces RMSE" in parent.tags["findings"]
+    assert "forces RMSE" in parent.tags["mlflow.note.content"]
     table = pd.read_csv(io.BytesIO(stored_bytes(uri, parent.run_id, "comparison/comparison.csv")))
     assert list(table["name"]) == ["error=0.01", "error=0.02"]  # the smaller error ranks first
     assert stored_bytes(uri, parent.run_id, "config.yaml").startswith(b"tracking:")
@@ -139,6 +139,7 @@ def test_an_unusable_store_ends_the_sweep_before_its_jobs(project, uri):
     assert not Path("sweep").exists()
 
 
+@pytest.mark.slow
 def test_jobs_of_other_processes_find_their_parent(project, uri):
     command = [sys.executable, "search.py", "-m", "error=0.02,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -150,11 +151,12 @@ def test_jobs_of_other_processes_find_their_parent(project, uri):
     # A failed job ends Hydra's grid with an error, without a word to callbacks; the sweep is compared all the same.
     assert done.returncode == 1
     assert parent.status == "FINISHED"
-    assert "1 of 2 runs did not finish" in parent.tags["findings"]
+    assert "1 of 2 runs did not finish" in parent.tags["mlflow.note.content"]
     assert stored_bytes(uri, parent.run_id, "comparison/comparison.csv") is not None
     assert len({child.tags["system.process"] for child in [parent, *children]}) >= 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_leaves_nothing_running(project, uri):
     subprocess.run([sys.executable, "search.py", "-m", "error=0.02,101,0.01"], capture_output=True)
     (parent,) = stored_sweeps(uri, project)

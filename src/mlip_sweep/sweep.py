@@ -90,8 +90,7 @@ class _OpenSweep:
         tags = {
             "kind": "sweep",
             "overrides": " ".join(overrides) or "none",
-            **environment.versions(),
-            **environment.commit(),
+            **environment.recorded(),
             **environment.process_tags(),
         }
         client = store.client(self.uri)
@@ -138,7 +137,7 @@ class _OpenSweep:
         output = self.folder / "comparison"
         found = compare(self.uri, self.experiment, self.rec.run_id, output)
         self.rec.artifact(output, "comparison")
-        self.rec.tag("findings", "\n".join(found.findings))
+        self.rec.tag("mlflow.note.content", "\n".join(f"- {line}" for line in found.findings))  # the page's description
         found.show(self.name)
 
     def _children(self) -> list[read.StoredRun]:

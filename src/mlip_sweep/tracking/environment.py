@@ -1,5 +1,6 @@
 """What a run ran on: versions of packages, the code's commit, the machine."""
 
+import getpass
 import os
 import platform
 import subprocess
@@ -20,6 +21,11 @@ PACKAGES = (
     "optuna",
     "hydra-core",
 )
+
+
+def recorded() -> dict[str, str]:
+    """What every run and every sweep records of its origin."""
+    return {**origin(), **commit(), **versions()}
 
 
 def versions() -> dict[str, str]:
@@ -45,28 +51,36 @@ def commit() -> dict[str, str]:
     return {"mlflow.source.git.commit": head, "git.uncommitted_changes": "yes" if changed else "no"}
 
 
+def origin() -> dict[str, str]:
+    """Who ran what, as MLflow's own pages show it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have a number only
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": "mlip-sweep", "mlflow.source.type": "LOCAL"}
+
+
 def machine() -> dict[str, str]:
     """Host, processors, memory, accelerator, and the process, by which `process_gone` knows a run that was killed."""
     import torch
 
     process = psutil.Process()
+    processors = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count()
+    memory = psutil.virtual_memory().total / 2**30
     return {
-        "system.host": platform.node(),
-        "system.platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "system.processors": str(len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count()),
-        "system.memory_GiB": f"{psutil.virtual_memory().total / 2**30:.0f}",
+        "system.machine": f"{platform.system()} {platform.machine()}, {processors} processors, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}",
         "system.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         **process_tags(),
     }
 
 
 def process_tags(number: int | None = None) -> dict[str, str]:
-    """Tags that name a process, this one by default, beyond doubt: host, number and time of its start."""
+    """Tags that name a process, this one by default, beyond doubt: host, number, and the time of its start."""
     process = psutil.Process(number)
     return {
         "system.host": platform.node(),
-        "system.process": str(process.pid),
-        "system.process_started": f"{process.create_time():.2f}",
+        "system.process": f"{process.pid} since {process.create_time():.2f}",
     }
 
 
@@ -79,12 +93,13 @@ def process_gone(tags: dict[str, str], *, over: bool) -> bool:
     """
     if tags.get("system.host") != platform.node():
         return over
+    number, _, started = tags.get("system.process", "").partition(" since ")
     try:
-        process = psutil.Process(int(tags.get("system.process", "0")))
+        process = psutil.Process(int(number))
         if process.pid == os.getpid():
             return over
         # Numbers of processes are used again: another start time is another process.
-        return abs(process.create_time() - float(tags.get("system.process_started", "0"))) > 0.1
+        return abs(process.create_time() - float(started)) > 0.1
     except (psutil.NoSuchProcess, ValueError):
         return True
 

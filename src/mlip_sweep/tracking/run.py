@@ -173,8 +173,7 @@ def record(
     experiment_id = store.experiment_id(uri, experiment)
     described = {
         "kind": "run",
-        **environment.versions(),
-        **environment.commit(),
+        **environment.recorded(),
         **environment.machine(),
         **(tags or {}),
     }

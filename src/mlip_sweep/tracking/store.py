@@ -19,6 +19,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
 ANSWER_SECONDS = 10
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on pages for language models
 
 
 def resolve(uri: str) -> str:
@@ -76,7 +77,7 @@ def experiment_id(uri: str, name: str) -> str:
     found = mlflow_client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(mlflow_client.create_experiment(name, artifact_location=_artifact_location(uri, name)))
+            return str(mlflow_client.create_experiment(name, _artifact_location(uri, name), tags=TRAINING))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
