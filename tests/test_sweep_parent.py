@@ -94,7 +94,11 @@ def test_children_are_gathered_and_compared(project, uri, capfd):
     assert list(table["name"]) == ["error=0.01", "error=0.02"]  # the smaller error ranks first
     assert stored_bytes(uri, parent.run_id, "config.yaml").startswith(b"tracking:")
     shown = capfd.readouterr().out
-    assert "error=0.01" in shown and f"mlflow ui --backend-store-uri {uri}" in shown
+    assert (
+        "error=0.01" in shown
+        and f"mlflow ui --backend-store-uri {uri} " in shown
+        and f"/runs/{parent.run_id}\n" in shown
+    )
     assert json.loads(Path("sweep", PARENT_FILE).read_text())["run_id"] == parent.run_id
 
 

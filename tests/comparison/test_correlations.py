@@ -53,7 +53,14 @@ def test_degenerate_columns_have_no_correlation(x, y):
 
 
 def test_interval_leaves_out_constant_resamples():
-    found = correlation([1.0, 2.0, 3.0], [1.1, 2.3, 2.9])
+    found = correlation([1.0, 1.0, 1.0, 1.0, 3.0], [1.1, 2.3, 2.9, 0.3, 3.5])
     assert np.isfinite([found.pearson_low, found.pearson_high, found.spearman_low, found.spearman_high]).all()
-    nearly = correlation(1e9 + np.array([0.0, 1, 2, 3]), [0.1, 1, 2, 2.5])
+    nearly = correlation(1e9 + np.array([0.0, 1, 2, 3, 4]), [0.1, 1, 2, 2.5, 7])
     assert -1 <= nearly.pearson_low <= nearly.pearson_high <= 1 + 1e-12
+
+
+def test_few_points_have_a_correlation_but_no_interval():
+    found = correlation([1.0, 2.0, 3.0], [1.0, 2.0, 3.5])
+    assert found.spearman == pytest.approx(1.0)
+    assert np.isnan([found.pearson_low, found.spearman_high]).all()
+    assert "too few for intervals" in str(found)

@@ -13,7 +13,7 @@ from mlip_sweep.comparison.runs import read_landscape, read_replicas, read_runs
 from mlip_sweep.comparison.statistics import Correlation
 from mlip_sweep.comparison.tables import summarise, terminal_table
 from mlip_sweep.errors import InputError
-from mlip_sweep.tracking.store import ui_hint
+from mlip_sweep.tracking.store import resolve, ui_hint
 
 FIGURE_DPI = 150
 
@@ -59,7 +59,7 @@ def compare(
     runs = read_runs(uri, experiment, parent)
     if runs.empty:
         raise InputError(
-            f"no runs to compare in {ui_hint(uri)} (experiment {experiment!r}, sweep {parent!r}): run a sweep first, "
+            f"no runs to compare in {uri} (experiment {experiment!r}, sweep {parent!r}): run a sweep first, "
             "or give another experiment"
         )
     identities = list(runs["run_id"])
@@ -82,4 +82,4 @@ def compare(
         if figure is not None:
             files.append(folder / f"{name}.png")
             figure.savefig(files[-1], dpi=FIGURE_DPI)
-    return Comparison(table, lines, correlations(table), files, ui_hint(uri))
+    return Comparison(table, lines, correlations(table), files, ui_hint(resolve(uri), parent))

@@ -10,6 +10,7 @@ from scipy import stats
 from mlip_sweep.errors import InputError
 
 NAN = float("nan")
+FEWEST_FOR_INTERVAL = 5  # resamples of fewer points are hardly different, and their interval far too narrow
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Correlation:
     def __str__(self) -> str:
         if not np.isfinite(self.pearson):
             return f"correlation undefined (n = {self.n})"
+        if not np.isfinite(self.pearson_low):
+            few = f"n = {self.n}, too few for intervals"
+            return f"Pearson {self.pearson:.2f}, Spearman {self.spearman:.2f}, {few}"
         return (
             f"Pearson {self.pearson:.2f} [{self.pearson_low:.2f}, {self.pearson_high:.2f}], "
             f"Spearman {self.spearman:.2f} [{self.spearman_low:.2f}, {self.spearman_high:.2f}], n = {self.n}"
@@ -66,7 +70,7 @@ def correlation(x: ArrayLike, y: ArrayLike, n_bootstrap: int = 2000, seed: int =
     """Pearson's and Spearman's correlation with bootstrap percentile intervals, over pairs where both are finite.
 
     Resamples in which one column is constant say nothing and are left out. Fewer than three pairs, or a constant
-    column, give NaN.
+    column, give NaN; fewer than five give no intervals.
 
     Args:
         x: (P,).
@@ -80,10 +84,13 @@ def correlation(x: ArrayLike, y: ArrayLike, n_bootstrap: int = 2000, seed: int =
     n = int(a.size)
     if n < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(n, NAN, NAN, NAN, NAN, NAN, NAN)
+    point = float(stats.pearsonr(a, b)[0]), float(stats.spearmanr(a, b)[0])
+    if n < FEWEST_FOR_INTERVAL:
+        return Correlation(n, point[0], NAN, NAN, point[1], NAN, NAN)
     chosen = np.random.default_rng(seed).integers(n, size=(n_bootstrap, n))
     pearson = _interval(_pearson_rows(a[chosen], b[chosen]))
     spearman = _interval(_pearson_rows(stats.rankdata(a[chosen], axis=1), stats.rankdata(b[chosen], axis=1)))
-    return Correlation(n, float(stats.pearsonr(a, b)[0]), *pearson, float(stats.spearmanr(a, b)[0]), *spearman)
+    return Correlation(n, point[0], *pearson, point[1], *spearman)
 
 
 def _pearson_rows(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,6 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
 ANSWER_SECONDS = 10
-TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on pages for language models
 
 
 def resolve(uri: str) -> str:
@@ -77,7 +76,7 @@ def experiment_id(uri: str, name: str) -> str:
     found = mlflow_client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(mlflow_client.create_experiment(name, _artifact_location(uri, name), tags=TRAINING))
+            return str(mlflow_client.create_experiment(name, _artifact_location(uri, name)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -87,9 +86,12 @@ def experiment_id(uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
-def ui_hint(uri: str) -> str:
-    """How a person opens a prepared store in a browser."""
-    return uri if uri.startswith(SERVER) else f"mlflow ui --backend-store-uri {uri}"
+def ui_hint(uri: str, run_id: str | None = None) -> str:
+    """How a person opens a prepared store in a browser, at the page of a run where one is given."""
+    page = f"/#/experiments/{client(uri).get_run(run_id).info.experiment_id}/runs/{run_id}" if run_id else ""
+    if uri.startswith(SERVER):
+        return uri + page
+    return f"mlflow ui --backend-store-uri {uri}" + (f"   and http://127.0.0.1:5000{page}" if page else "")
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
