@@ -43,7 +43,7 @@ def stability_report(times):
         keys.MD_SURVIVAL_FRACTION: found.fraction,
     }
     table = pd.DataFrame({"replica": range(len(times)), "time_ps": times, "failed": failed, "reason": ""})
-    return Report(metrics=metrics, tables={"md_replicas": table})
+    return Report(metrics=metrics, tables={"replicas": table})
 
 
 def record_run(uri, experiment, name, error, width, times, parent=None, params=None, seed=0):

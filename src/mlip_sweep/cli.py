@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from mlip_sweep.config import config_folder
@@ -20,18 +20,18 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
     from mlip_sweep.run import run
-    from mlip_sweep.sweep import parent_of, run_name
+    from mlip_sweep.sweep import parent_of, run_name, varied
 
     job = HydraConfig.get()
     try:
         return run(
             cfg,
             Path(job.runtime.output_dir),
-            name=run_name(list(job.overrides.task)),
+            name=run_name(varied(job)),
             parent_run_id=parent_of(job),
         )
     except InputError as error:
-        raise HydraException(f"mlip-sweep: {error}") from None  # Hydra shows the line alone, without a traceback
+        raise CompactHydraException(f"mlip-sweep: {error}") from None  # Hydra shows the line alone, without a traceback
 
 
 def compare(argv: Sequence[str] | None = None) -> int:

@@ -86,6 +86,7 @@ def run(
             )
             rec.metrics({keys.PARAMETERS: sum(p.numel() for p in model.parameters())})
         results = Results(rec)
+        log.info("%s: training on %d frames, %d epochs", name, len(train), settings.trainer.max_epochs)
         start = time.perf_counter()
         kept = fit(
             model,
@@ -188,6 +189,7 @@ class Results:
         """Record one report."""
         self._rec.report(name, report)
         self.metrics |= report.metrics
+        log.info("%s: measured in %.0f s", name, report.metrics.get(keys.wall_time(name), float("nan")))
         for note in report.notes:
             log.warning("%s: %s", name, note)
 

@@ -22,7 +22,7 @@ def sweep_of(n):
             | stability.metrics
         )
         landscapes[f"run{place}"] = Landscape(**landscape.arrays)
-        table = stability.tables["md_replicas"]
+        table = stability.tables["replicas"]
         replicas[f"run{place}"] = Replicas(table["time_ps"].to_numpy(), table["failed"].to_numpy())
     return pd.DataFrame(rows), landscapes, replicas
 

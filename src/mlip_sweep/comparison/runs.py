@@ -11,7 +11,7 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
 
 LANDSCAPE = "landscape/curves.npz"
-REPLICAS = "stability/md_replicas.csv"
+REPLICAS = "stability/replicas.csv"
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
 
 
 def batches(graphs: Sequence[GraphBatch], max_atoms: int = 4096) -> list[GraphBatch]:
-    """Gather graphs, in order, into as few batches as hold at most `max_atoms` atoms each; a larger graph stands alone."""
+    """Gather graphs, in order, into few batches of at most `max_atoms` atoms; a larger graph stands alone."""
     gathered: list[list[GraphBatch]] = [[]]
     size = 0
     for one in graphs:

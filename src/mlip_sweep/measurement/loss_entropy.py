@@ -138,7 +138,7 @@ def report(
     figures = {"landscape": lines_figure(curves, settings, found)}
     notes = [
         f"{name}: {share:.0%} of the {len(curves.t)} points count, so the window |t| <= {curves.t.max():g} is "
-        "saturated: S is close to its ceiling, and flatter models would hardly differ; widen measurement.landscape.window"
+        "saturated: S is close to its ceiling, where flatter models hardly differ; widen measurement.landscape.window"
         for name, share in (("energy", full_energy), ("forces", full_forces))
         if share >= FULL_WINDOW
     ]

@@ -1,0 +1,158 @@
+"""The commands as a user types them: a small sweep on own files, then everything that can be done with its runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase.build import molecule
+from ase.io import write
+from samples import PACKAGES, ROOT, ethanol_frames, installed
+
+import mlip_sweep
+from mlip_sweep import cli, keys
+from mlip_sweep.comparison.runs import read_runs
+from mlip_sweep.data.reading import atoms_of
+
+BIN = Path(sys.executable).parent
+ARCHITECTURES = [name for name, package in PACKAGES.items() if installed(package)]
+SMALL = [
+    "dataset=extxyz",
+    "dataset.train=train.xyz",
+    "dataset.tests={300K: a.xyz, 1200K: b.xyz}",
+    "trainer.max_epochs=3",
+    "trainer.checkpoint_every=1",
+    "measurement.landscape.directions=2",
+    "measurement.landscape.points=5",
+    "measurement.landscape.plane_points=3",
+    "measurement.stability.replicas=2",
+    "measurement.stability.duration_ps=0.02",
+]
+
+pytestmark = pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
+
+
+def command(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([BIN / name, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    for file, seed, spread in [("train", 0, 0.05), ("a", 1, 0.05), ("b", 2, 0.1)]:
+        write(folder / f"{file}.xyz", [atoms_of(f) for f in ethanol_frames(10, seed=seed, spread=spread)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(data) -> Path:
+    """A grid over what is installed, in a folder of its own."""
+    done = command("mlip-sweep", "--multirun", f"model={','.join(ARCHITECTURES)}", "seed=0,1", *SMALL, folder=data)
+    assert done.returncode == 0, done.stderr
+    assert "stored:" in done.stdout
+    return data
+
+
+@pytest.fixture
+def runs(sweep, monkeypatch) -> pd.DataFrame:
+    monkeypatch.chdir(sweep)
+    return read_runs("sqlite:///mlflow.db", "mlip-sweep")
+
+
+def test_every_combination_is_recorded_whole(runs, sweep):
+    assert len(runs) == 2 * len(ARCHITECTURES)
+    assert set(runs["status"]) == {"FINISHED"}
+    for name in (keys.LOSS_ENTROPY, keys.LOSS_ENTROPY_STDERR, keys.RMSE_FORCES_HIGH_T, keys.MD_TIME_TO_FAILURE):
+        assert np.isfinite(runs[name]).all(), name
+    assert runs[keys.LOSS_ENTROPY].nunique() == len(runs)
+    assert set(runs["param.model"]) == {{"nequip": "NequIP", "mace": "MACE"}[name] for name in ARCHITECTURES}
+    (output,) = (sweep / "multirun").iterdir()
+    for file in ("comparison.csv", "landscapes.png", "survival.png", "prediction.png"):
+        assert (output / "comparison" / file).stat().st_size > 0
+
+
+def test_artifacts_of_a_run(runs):
+    from mlip_sweep.tracking.read import stored_bytes
+
+    for path in ("landscape/curves.npz", "landscape/landscape.png", "landscape/plane.png", "stability/replicas.csv"):
+        assert stored_bytes("sqlite:///mlflow.db", runs["run_id"][0], path), path
+    assert b"measurement:" in stored_bytes("sqlite:///mlflow.db", runs["run_id"][0], "config.yaml")
+
+
+def test_compare_shows_the_last_sweep(runs, tmp_path, capsys):
+    assert cli.compare(["--output", str(tmp_path)]) == 0
+    assert "S" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert len(table) == len(runs)
+
+
+def test_a_run_becomes_a_calculator_and_agrees_with_its_folder(runs, sweep):
+    run_id = runs["run_id"][0]
+    calculator = mlip_sweep.load_calculator(f"runs:/{run_id}")
+    (output,) = (sweep / "multirun").iterdir()
+    other = mlip_sweep.load_calculator(str(output / "0" / "model"))
+    atoms = molecule("CH3CH2OH")
+    np.testing.assert_array_equal(calculator.get_forces(atoms), other.get_forces(atoms.copy()))
+
+
+def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):
+    run_id, entropy = runs["run_id"][0], runs[keys.LOSS_ENTROPY][0]
+    assert cli.measure([run_id, *(s for s in SMALL if "landscape" in s), "~measurement.stability"]) == 0
+    from mlip_sweep.tracking.read import stored_runs
+
+    (again,) = stored_runs("sqlite:///mlflow.db", "mlip-sweep", run_id)
+    assert again.status == "FINISHED"
+    assert again.metrics[keys.LOSS_ENTROPY] == pytest.approx(entropy, abs=1e-5)
+    assert keys.MD_TIME_TO_FAILURE not in again.metrics
+
+
+def test_measuring_again_can_only_change_the_measurement(runs, capsys):
+    assert cli.measure([runs["run_id"][0], "model=mace"]) == 2
+    assert "only `measurement` can change" in capsys.readouterr().err
+    assert cli.measure(["0" * 32]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["model.num_layer=3"], "num_layer"),
+        (["model=schnet"], "schnet"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0: give a positive number"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs"),
+        (["measurement=none"], "objective=loss_entropy: no measurement of this run gives it"),
+        (["optimizer._target_=torch.optim.Adamm"], "Adamm"),
+        (["dataset=extxyz", "dataset.train=absent.xyz"], "absent.xyz"),
+        (["averaging=ema", "averaging.decay=2"], "averaging.decay=2"),
+        (["dataset=extxyz", "dataset.train=train.xyz", "measurement.stability.max_bond_A=1.0"], "max_bond_A=1.0"),
+    ],
+)
+def test_a_mistake_is_answered_in_a_line(arguments, expected, data):
+    done = command("mlip-sweep", *arguments, f"hydra.run.dir={data}/mistake", folder=data)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["mlip-sweep", "mlip-compare", "mlip-measure"])
+def test_help_is_useful_and_loads_nothing_heavy(name, tmp_path):
+    done = command(name, "--help", folder=tmp_path)
+    assert done.returncode == 0
+    assert "xamples" in done.stdout
+    code = "import sys, mlip_sweep.cli; print({'torch', 'mlflow', 'ase', 'nequip'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_configs_compose():
+    """Every choice of every group, and every sweep."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+        for group in (ROOT / "conf").iterdir():
+            if group.is_dir() and group.name != "hydra":
+                for choice in group.glob("*.yaml"):
+                    assert compose("run", overrides=[f"{group.name}={choice.stem}"])
+        for sweep in (ROOT / "sweeps").glob("*.yaml"):
+            assert compose(sweep.stem).dataset

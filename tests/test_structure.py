@@ -1,0 +1,61 @@
+"""The house: imports run one way, and libraries are imported where they belong."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from samples import ROOT
+
+SOURCE = ROOT / "src" / "mlip_sweep"
+# Each room may import the ones before it, and itself.
+ORDER = ["errors", "keys", "config", "data", "models", "training", "measurement", "tracking", "comparison"]
+LAST = ["run", "sweep", "remeasure", "cli"]  # may import everything
+AT_HOME = {
+    "nequip": {"models/nequip.py"},
+    "mace": {"models/mace.py"},
+    "e3nn": {"models/mace.py", "models/isolation.py"},
+    "tblite": {"data/reference.py"},
+    "mlflow": {"tracking/"},
+    "optuna": set(),
+    "lightning": set(),  # pytorch_lightning everywhere; their classes are not the same
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def test_every_module_has_its_place():
+    assert {room(p) for p in FILES} == {*ORDER, *LAST, "__init__"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) in ORDER], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_one_way(path):
+    allowed = ORDER[: ORDER.index(room(path)) + 1]
+    own = {name.split(".")[1] for name in imports(path) if name.startswith("mlip_sweep.")}
+    assert own <= set(allowed), f"{path} imports {sorted(own - set(allowed))}, which stand to its right"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_libraries_stay_at_home(path):
+    here = path.relative_to(SOURCE).as_posix()
+    for library in {name.split(".")[0] for name in imports(path)} & set(AT_HOME):
+        assert any(here.startswith(home) for home in AT_HOME[library]), f"{here} imports {library}"
+
+
+def test_files_have_one_job():
+    long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text().splitlines())) > 300}
+    assert not long
