@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from mlip_sweep.config import config_folder
+from mlip_sweep.config import config_folder, parse
 from mlip_sweep.errors import InputError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -19,11 +19,12 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 @hydra.main(config_path=str(config_folder("conf")), config_name="run", version_base="1.3")
 def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
-    from mlip_sweep.run import run
-    from mlip_sweep.sweep import parent_of, run_name, varied
-
-    job = HydraConfig.get()
     try:
+        parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
+        from mlip_sweep.run import run
+        from mlip_sweep.sweep import parent_of, run_name, varied
+
+        job = HydraConfig.get()
         return run(
             cfg,
             Path(job.runtime.output_dir),
