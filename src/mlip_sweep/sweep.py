@@ -7,7 +7,7 @@ a file in the sweep's folder. Kept light: every job's process imports this modul
 import atexit
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -160,19 +160,18 @@ def parent_of(hydra_cfg: Any) -> str | None:
 def varied(hydra_cfg: Any) -> list[str]:
     """The overrides of a job, without those that its whole sweep shares."""
     constants = set(_parent_file(hydra_cfg).get("constants", []))
-    return [override for override in hydra_cfg.overrides.task if override not in constants]
+    return [override for override in hydra_cfg.overrides.task if _key(override) not in constants]
 
 
-def run_name(overrides: Sequence[str], constants: Collection[str] = ()) -> str:
+def run_name(overrides: Sequence[str]) -> str:
     """A name that says what varied: `model=mace, rescaling=none`; "defaults" where nothing did.
 
     Long numbers keep four significant digits; the parameters of the run hold them whole.
     """
     parts = []
     for override in overrides:
-        if override not in constants:
-            key, _, value = override.lstrip("+").partition("=")
-            parts.append(f"{key}={_short_number(value)}")
+        key, _, value = override.lstrip("+").partition("=")
+        parts.append(f"{key}={_short_number(value)}")
     name = ", ".join(parts) or "defaults"
     return name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
 
@@ -189,9 +188,13 @@ def _parent_file(hydra_cfg: Any) -> dict[str, Any]:
 
 
 def _constants(overrides: list[str]) -> list[str]:
-    """Overrides of a multirun's command line that give one value, as they stand there."""
+    """Keys to which a multirun's command line gives one value; Hydra may write that value otherwise in its jobs."""
     parser = OverridesParser.create()
-    return [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
+    return [_key(text) for text in overrides if not parser.parse_override(text).is_sweep_override()]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _short_number(text: str) -> str:
