@@ -19,8 +19,8 @@ WALL_TIME = "wall_time_s"
 POOLED = (keys.RMSE_FORCES_HIGH_T, keys.RMSE_FORCES_ALL_T, keys.VALIDATION_FORCES)  # the first that was measured
 TRAINING_SETS = ("train", "train_clean")
 DASH = "–"
-NAME_WIDTH = 28  # characters that names keep, and the gap between columns
-GAP = 3
+NAME_WIDTH = 26  # characters that are left for the names, which are folded
+GAP = 3  # between columns
 
 
 def summarise(runs: pd.DataFrame, replicas: Mapping[str, Replicas]) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def _columns(table: pd.DataFrame) -> list[_Column]:
     sets = [_Column(name, f"F {label}\nmeV/Å", "{:.1f}", 0) for label, name in forces_sets(table).items()]
     interval = (keys.MD_TIME_TO_FAILURE_LOW, keys.MD_TIME_TO_FAILURE_HIGH)
     wanted = [
-        _Column(keys.LOSS_ENTROPY, "S\nnat", "{:.2f}", 5, error=keys.LOSS_ENTROPY_STDERR),
+        _Column(keys.LOSS_ENTROPY, "S\nnat", "{:.2f}", 6, error=keys.LOSS_ENTROPY_STDERR),
         *sets,
         _Column(pooled, f"F {pooled_label}\nmeV/Å", "{:.1f}", 5),
         _Column(keys.MD_TIME_TO_FAILURE, "to failure\nps [95 %]", "{:.2f}", 5, interval=interval),
