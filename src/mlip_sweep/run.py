@@ -105,6 +105,7 @@ def run(
         )
         rec.tag("weights", f"epoch {kept.epoch} of {settings.trainer.max_epochs}, averaging {averaging_name(cfg)}")
         rec.metrics({keys.KEPT_EPOCH: kept.epoch, keys.VALIDATION_LOSS_KEPT: kept.score})
+        rec.description(headline(results.metrics))
         found = {**results.metrics, keys.VALIDATION_LOSS: kept.score}
         values = [objective(key, found) for key in settings.objectives]
         log.info("%s: %s", name, ", ".join(f"{k} = {v:.4g}" for k, v in zip(settings.objectives, values, strict=True)))
@@ -157,6 +158,17 @@ def keep_model(rec: RunRecord, model: Potential, config: str, folder: Path) -> N
     (place / "config.yaml").write_text(config)
     with rec.phase("saving"):
         rec.tag("model", f"models:/{log_model(rec, place)}")
+
+
+def headline(found: Mapping[str, float]) -> str:
+    """What a reader wants first, as a Markdown list; what was not measured is left out."""
+    failure = (keys.MD_TIME_TO_FAILURE, keys.MD_TIME_TO_FAILURE_LOW, keys.MD_TIME_TO_FAILURE_HIGH, keys.MD_DURATION)
+    lines = [
+        ("loss entropy S = {:.2f} ± {:.2f}", (keys.LOSS_ENTROPY, keys.LOSS_ENTROPY_STDERR)),
+        ("forces RMSE, high T: {:.0f} meV/Å", (keys.RMSE_FORCES_HIGH_T,)),
+        ("time to failure: {:.2f} ps [{:.2f}, {:.2f}] of {:.1f} ps", failure),
+    ]
+    return "\n".join("- " + text.format(*map(found.get, names)) for text, names in lines if names[0] in found)
 
 
 def averaging_name(cfg: DictConfig) -> str:

@@ -137,7 +137,7 @@ class _OpenSweep:
         output = self.folder / "comparison"
         found = compare(self.uri, self.experiment, self.rec.run_id, output)
         self.rec.artifact(output, "comparison")
-        self.rec.tag("mlflow.note.content", "\n".join(f"- {line}" for line in found.findings))  # the page's description
+        self.rec.description("\n".join(f"- {line}" for line in found.findings))
         found.show(self.name)
 
     def _children(self) -> list[read.StoredRun]:

@@ -3,7 +3,9 @@
 Vita & Schwalbe-Koda, Mach. Learn.: Sci. Technol. 4 (2023) 035031, https://doi.org/10.1088/2632-2153/acf115.
 """
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,26 +21,15 @@ from mlip_sweep.measurement.plots_stability import survival_figure, temperature_
 from mlip_sweep.measurement.survival import Survival, survival
 
 
-def check_protocol(
-    dataset: Dataset,
-    *,
-    temperature_K: float = 1600.0,
-    duration_ps: float = 6.0,
-    timestep_fs: float = 1.0,
-    thermostat_fs: float = 250.0,
-    replicas: int = 30,
-    max_bond_A: float = 2.0,
-    velocities: str = "maxwell",
-    seed: int = 0,
-    **_: object,
-) -> None:
-    """Refuse a protocol that cannot work, or whose start has failed already; arguments as `time_to_failure`.
+def check_protocol(dataset: Dataset, **settings: Any) -> None:
+    """Refuse a protocol that cannot work, or whose start has failed already; settings as of `time_to_failure`.
 
     Raises:
         InputError: naming the setting.
     """
-    MDProtocol(temperature_K, duration_ps, timestep_fs, thermostat_fs, replicas, max_bond_A, velocities, seed)
-    bonds_of(starting_geometry(dataset), max_bond_A)
+    names = {field.name for field in fields(MDProtocol)}
+    protocol = MDProtocol(**{name: value for name, value in settings.items() if name in names})
+    bonds_of(starting_geometry(dataset), protocol.max_bond_A)
 
 
 @checked_by(check_protocol)

@@ -82,6 +82,10 @@ class RunRecord:
         """Record a word about the run."""
         self._client.set_tag(self.run_id, name, _shortened(str(value), TAG_CHARACTERS))
 
+    def description(self, text: str) -> None:
+        """What the run's page in the UI says first, in Markdown."""
+        self.tag("mlflow.note.content", text)
+
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all in it, under `folder` of the run's artifacts."""
         if Path(path).is_dir():

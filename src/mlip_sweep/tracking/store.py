@@ -1,6 +1,9 @@
 """The place that runs are recorded in: an SQLite file, or an MLflow server."""
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +111,7 @@ def _open_sqlite(uri: str) -> None:
     path = Path(uri.removeprefix(SQLITE))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with FileLock(f"{path}.lock"), _quiet():
             client(uri).search_experiments(max_results=1)
     except OSError as error:
         raise InputError(f"tracking.uri={uri!r}: {error}; choose a folder that can be written") from error
@@ -118,6 +121,18 @@ def _open_sqlite(uri: str) -> None:
             f"tracking.uri={uri!r}: {reason}; if another MLflow wrote it, try `mlflow db upgrade {uri}`, "
             "otherwise move the file away"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow announces every table that it makes; a user of this program did not ask."""
+    logger = logging.getLogger("mlflow.store.db.utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _ask_server(uri: str) -> None:
