@@ -1,0 +1,64 @@
+"""Graphs against ASE's neighbour list, and batches against their parts."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from samples import copper_frame, ethanol_frames
+
+from mlip_sweep.data.datamodule import SeededOrder, graphs_of, training_loader
+from mlip_sweep.data.graphs import batches, collate, graph
+
+
+@pytest.mark.parametrize("frame", [copper_frame(), ethanol_frames(1)[0]], ids=["periodic", "molecule"])
+@pytest.mark.parametrize("cutoff", [2.0, 3.1, 5.0])
+def test_neighbours_are_ases(frame, cutoff):
+    atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    i, j, vectors = neighbor_list("ijD", atoms, cutoff)
+    found = graph(frame, cutoff)
+    mine = np.column_stack([*found.edge_index.numpy(), found.edge_vectors().numpy().round(9)])
+    theirs = np.column_stack([i, j, vectors.round(9)])
+    assert len(mine) == len(theirs)
+    assert (len(mine) > 0) == (cutoff > 2.6 or not frame.pbc.any())  # copper has no neighbour nearer
+    np.testing.assert_allclose(mine[np.lexsort(mine.T)], theirs[np.lexsort(theirs.T)], atol=1e-8)
+
+
+def test_collating_shifts_indices_and_keeps_labels():
+    parts = [graph(frame, 5.0) for frame in (*ethanol_frames(2), copper_frame())]
+    whole = collate(parts)
+    assert whole.n_systems == 3
+    assert whole.atoms_per_system.tolist() == [9, 9, 4]
+    torch.testing.assert_close(whole.edge_vectors(), torch.cat([part.edge_vectors() for part in parts]))
+    torch.testing.assert_close(whole.labels[0], torch.cat([part.labels[0] for part in parts]))
+
+
+def test_a_batch_without_labels_says_so():
+    part = graph(ethanol_frames(1)[0], 5.0)
+    bare = type(part)(**{**vars(part), "energy": None})
+    with pytest.raises(ValueError, match="no labels"):
+        _ = collate([part, bare]).labels
+
+
+def test_batches_hold_everything_in_order_and_no_more_than_asked():
+    parts = graphs_of(ethanol_frames(7), 5.0)
+    gathered = batches(parts, max_atoms=20)
+    assert [batch.n_systems for batch in gathered] == [2, 2, 2, 1]
+    torch.testing.assert_close(torch.cat([b.energy for b in gathered]), torch.cat([p.energy for p in parts]))
+    assert [b.n_systems for b in batches(parts, max_atoms=1)] == [1] * 7  # a larger graph stands alone
+
+
+def test_the_order_of_an_epoch_follows_from_seed_and_epoch():
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = SeededOrder(20, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(1, 3) == order(1, 3)
+    assert sorted(order(1, 3)) == list(range(20))
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in range(5)}) == 10
+
+
+def test_the_training_loader_keeps_the_last_smaller_batch():
+    loader = training_loader(graphs_of(ethanol_frames(7), 5.0), batch_size=3, seed=0)
+    assert [batch.n_systems for batch in loader] == [3, 3, 1]
