@@ -22,7 +22,7 @@ from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.tracking.models import log_model
 from mlip_sweep.tracking.run import RunRecord, record
-from mlip_sweep.training.fit import Recipe, fit
+from mlip_sweep.training.fit import Recipe, accelerator, fit
 from mlip_sweep.training.loss import LossWeights
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ def prepare(cfg: DictConfig, settings: RunSettings) -> tuple[Recipe, dict[str, M
         InputError: a class or function does not exist, is not installed, or does not take its arguments.
     """
     checkpoint.check_installed(cfg.model._target_)
+    accelerator(settings.trainer.accelerator)
     try:
         optimizer = instantiate(cfg.optimizer)
         optimizer([torch.zeros(1, requires_grad=True)])  # refuses unknown arguments now, not after the data is made

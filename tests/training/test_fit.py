@@ -110,6 +110,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one(name, architecture, tmp_
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])
+@pytest.mark.parametrize("name", ["none", "swa"])
+def test_a_finished_training_that_is_started_again_gives_the_same_weights(name, architecture, tmp_path):
+    first, kept_first = train(tmp_path, name, architecture)
+    again, kept = train(tmp_path, name, architecture)
+    assert kept.epoch == kept_first.epoch
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_kept_weights_are_those_that_were_scored(name, architecture, tmp_path):
     watch = Watch()

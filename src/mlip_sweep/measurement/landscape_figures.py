@@ -53,5 +53,11 @@ def plane_figure(surface: Plane) -> Figure:
         axes.set_ylabel("$t_2$")
         axes.set_aspect("equal")
         ticks = np.geomspace(finite.min(), finite.max(), 5)
-        figure.colorbar(drawn, ax=axes, shrink=0.85, ticks=ticks, format="%.3g")
+        figure.colorbar(
+            drawn,
+            ax=axes,
+            shrink=0.85,
+            ticks=ticks,
+            format=lambda value, _: f"{value:.2g}" if value < 10 else f"{value:.0f}",
+        )
     return figure

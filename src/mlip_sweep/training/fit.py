@@ -14,6 +14,7 @@ from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import evaluation_loader, training_loader
 from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.averaging import WeightAverage
 from mlip_sweep.training.keep import KeepBest
@@ -91,7 +92,7 @@ def fit(
     with quiet():
         trainer = pl.Trainer(
             max_epochs=settings.max_epochs,
-            accelerator=settings.accelerator,
+            accelerator=accelerator(settings.accelerator),
             devices=1,
             gradient_clip_val=settings.gradient_clip,
             inference_mode=False,  # forces need gradients in validation too
@@ -113,6 +114,23 @@ def fit(
         )
     model.eval()
     return keep
+
+
+def accelerator(name: str) -> str:
+    """Lightning's name for a setting of `trainer.accelerator`; "auto" takes a CUDA device where there is one.
+
+    Lightning's own "auto" would take Apple's, which has no float64.
+
+    Raises:
+        InputError: a GPU is asked for, and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "gpu" and not available:
+        raise InputError(
+            f"trainer.accelerator=gpu: torch {torch.__version__} sees no CUDA device; choose trainer=cpu, or install a "
+            "build of torch for this machine's driver"
+        )
+    return "cuda" if available and name != "cpu" else "cpu"
 
 
 def _early_stopping(settings: TrainerSettings) -> EarlyStopping | None:

@@ -14,7 +14,7 @@ from mlip_sweep.training.stage import Stage
 
 
 class KeepBest(Callback):
-    """Remember the weights of the lowest validation loss, and put them into the model when training ends.
+    """Remember the weights of the lowest validation loss, and put them into the model when the fit ends.
 
     What is remembered is what was validated: under EMA or SWA the average. When a stage begins, earlier scores no
     longer count. Stands before the averaging callback, which puts the raw weights back after validation.
@@ -42,7 +42,7 @@ class KeepBest(Callback):
             self.score, self.epoch = score, trainer.current_epoch
             self._weights = [p.detach().clone() for p in pl_module.parameters()]
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the kept weights into the model.
 
         Raises:
