@@ -51,7 +51,7 @@ class TrainerSettings:
     early_stopping_patience: int | None = None  # epochs; null: never
     checkpoint_every: int = 10  # epochs
     resume: bool = True  # go on from last.ckpt, where the run's folder has one
-    max_atoms: int = 4096  # of one batch in validation
+    max_atoms: int = 1024  # of one batch in validation and measurement
     threads: int | None = None  # of torch on the CPU; null: torch's choice
     progress: bool = True
 

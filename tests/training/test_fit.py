@@ -175,6 +175,23 @@ def test_exponential_average_follows_its_formula():
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_early_stopping_waits_as_long_as_asked_and_again_in_a_new_stage(architecture, tmp_path):
+    dataset = ethanol_dataset()
+
+    def epochs(chosen: Recipe, folder: str) -> int:
+        watch = Watch()
+        model = small_model(architecture, dataset)
+        graphs = graphs_of(dataset.train, model.cutoff)
+        stopping = settings(early_stopping_patience=5)
+        fit(model, graphs, graphs, chosen, stopping, seed=0, folder=tmp_path / folder, callbacks=[watch])
+        return len(watch.validation)
+
+    still = replace(recipe(), optimizer=partial(torch.optim.SGD, lr=0.0))  # never better than its first epoch
+    assert epochs(still, "plain") == 6
+    assert epochs(replace(still, cycle=WeightCycle(0.5, 1.0, 1.0, None)), "staged") == EPOCHS
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
 def test_a_stage_without_an_epoch_is_refused(architecture, tmp_path):
     with pytest.raises(InputError, match=r"start=0\.5 of StochasticAverage.*max_epochs=1"):
         train(tmp_path, "swa", architecture, max_epochs=1)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.measurement.directions import Directions
+from mlip_sweep.measurement.evaluation import evaluating
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.loss import ErrorSums
 
@@ -111,16 +112,15 @@ def displaceable(model: Potential) -> Iterator["_Displace"]:
     parameters = list(model.parameters())
     start = [p.detach().clone() for p in parameters]
     wanted = [p.requires_grad for p in parameters]
-    training = model.training
-    try:
-        model.eval().requires_grad_(False)
-        yield _Displace(parameters, start)
-    finally:
-        with torch.no_grad():
-            for parameter, value, gradient in zip(parameters, start, wanted, strict=True):
-                parameter.copy_(value)
-                parameter.requires_grad_(gradient)
-        model.train(training)
+    with evaluating(model):
+        try:
+            model.requires_grad_(False)
+            yield _Displace(parameters, start)
+        finally:
+            with torch.no_grad():
+                for parameter, value, gradient in zip(parameters, start, wanted, strict=True):
+                    parameter.copy_(value)
+                    parameter.requires_grad_(gradient)
 
 
 class _Displace:

@@ -12,6 +12,7 @@ from mlip_sweep.data.graphs import batches
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.directions import draw
 from mlip_sweep.measurement.entropy import EntropySettings, curvature, entropy_of, saturation
+from mlip_sweep.measurement.evaluation import device_of
 from mlip_sweep.measurement.interface import Report, checked_by
 from mlip_sweep.measurement.landscape import Lines, Plane, grid, lines, plane
 from mlip_sweep.measurement.landscape_figures import lines_figure, plane_figure
@@ -86,7 +87,7 @@ def loss_entropy(
     """
     check_settings(dataset, directions=directions, points=points, window=window, plane_points=plane_points, split=split)
     settings = EntropySettings(temperature_energy, temperature_forces, alpha)
-    device = next(model.parameters()).device
+    device = device_of(model)
     data = [b.to(device) for b in batches(graphs_of(frames_of(dataset, split), model.cutoff), max_atoms)]
     drawn = draw(model, directions, seed=seed, frozen=frozen)
     curves = lines(model, data, drawn, grid(points, window), progress=progress)
