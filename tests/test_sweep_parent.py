@@ -9,8 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir, main
 from hydra.core.global_hydra import GlobalHydra
 
+from mlip_sweep import sweep_progress
 from mlip_sweep.errors import InputError
 from mlip_sweep.sweep import PARENT_FILE, SweepParent, run_name
+from mlip_sweep.sweep_progress import combinations
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
 from mlip_sweep.tracking.run import record
@@ -174,3 +176,29 @@ def test_names_say_what_varied():
     assert run_name(["optimizer.lr=0.0031728394051", "seed=12345678"]) == "optimizer.lr=0.003173, seed=12345678"
     assert run_name([]) == "defaults"
     assert len(run_name([f"key{i}=value" for i in range(99)])) == 200
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["a=1,2,3", "b=x,y", "c=7"], 6),
+        (["a=1,2", "a=range(1,6)"], 5),
+        (["model=nequip,mace", "+seed=choice(0,1,2)", "~other"], 6),
+        (["c=7"], 1),
+    ],
+)
+def test_the_bar_knows_how_many_runs_a_grid_has(overrides, expected):
+    assert combinations(overrides) == expected
+
+
+def test_the_bar_counts_what_has_ended(project, uri, monkeypatch):
+    monkeypatch.setattr(sweep_progress, "SECONDS", 0.01)
+    with record(uri=uri, experiment=project, name="parent", tags={"kind": "sweep"}) as parent:
+        bar = sweep_progress.SweepBar(uri, project, parent.run_id, total=3)
+        for name in ("first", "second"):
+            with record(uri=uri, experiment=project, name=name, parent_run_id=parent.run_id):
+                pass
+        while bar._bar.n < 2:
+            pass
+        bar.close()
+        assert (bar._bar.n, bar._bar.total) == (2, 3)

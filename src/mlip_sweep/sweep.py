@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.errors import InputError
+from mlip_sweep.sweep_progress import SweepBar, grid_size
 from mlip_sweep.tracking import environment, read, store
 from mlip_sweep.tracking.run import RunRecord, terminable, timestamp
 
@@ -66,6 +67,9 @@ class _OpenSweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / PARENT_FILE).write_text(json.dumps({"run_id": run_id, "constants": constants}))
         # Hydra leaves on_multirun_end out after an interrupt, and after a grid in which one job has failed.
+        total = grid_size(config)
+        silent = OmegaConf.select(config, "trainer.progress") is False  # else the runs draw their own bars
+        self._bar = SweepBar(self.uri, self.experiment, run_id, total) if total and silent else None
         self._signals = ExitStack()
         self._signals.enter_context(terminable())
         atexit.register(self._end_early)
@@ -144,6 +148,9 @@ class _OpenSweep:
         return read.stored_runs(self.uri, self.experiment, self.rec.run_id)
 
     def _disarm(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
         atexit.unregister(self._end_early)
         self._signals.close()
 
