@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -198,7 +199,8 @@ def test_the_bar_counts_what_has_ended(project, uri, monkeypatch):
         for name in ("first", "second"):
             with record(uri=uri, experiment=project, name=name, parent_run_id=parent.run_id):
                 pass
-        while bar._bar.n < 2:
-            pass
+        patience = time.monotonic() + 60
+        while bar._bar.n < 2 and time.monotonic() < patience:
+            time.sleep(0.01)
         bar.close()
         assert (bar._bar.n, bar._bar.total) == (2, 3)
