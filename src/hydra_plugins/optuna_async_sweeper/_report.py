@@ -1,0 +1,168 @@
+"""What a study shows: its progress, its table, its results in a file."""
+
+import logging
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import optuna
+from omegaconf import OmegaConf
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
+from hydra_plugins.optuna_async_sweeper._study import REASON, RETRY_OF, SweepStudy, counts, failed
+
+RESULTS_FILE = "optimization_results.yaml"
+ROWS = 40  # of the table
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """A line on the terminal that lives as long as the study: done, running, failed, pruned, best, time left.
+
+    Where the output is no terminal, a line for every trial that has ended. For the main thread.
+    """
+
+    def __init__(self, study: SweepStudy, n_jobs: int) -> None:
+        self._study = study
+        self._n_jobs = n_jobs
+        self._bar = tqdm(
+            total=study.n_trials,
+            desc=study.study.study_name,
+            bar_format="{desc} {bar:20} {n_fmt}/{total_fmt}{postfix}",
+            disable=not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> "Progress":
+        self.show()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def show(self) -> None:
+        """Bring the line up to date."""
+        if not self._bar.disable:
+            self._bar.n = self._study.taken(self._study.trials(), running=False)
+            self._bar.set_postfix_str(self.text(), refresh=True)
+
+    def ended(self, number: int) -> None:
+        """Say that a trial has ended."""
+        trial = self._study.trials()[number]
+        if self._bar.disable:
+            log.info("trial %d: %s; %s", number, verdict(trial), self.text())
+        self.show()
+
+    def text(self) -> str:
+        """The line, without its bar."""
+        trials = self._study.trials()
+        parts = [f"{count} {state}" for state, count in counts(trials).items()]
+        best = self._study.study.best_trials if any(t.state == TrialState.COMPLETE for t in trials) else []
+        if len(self._study.study.directions) > 1:
+            parts.append(f"{len(best)} on the Pareto front")
+        elif best:
+            parts.append(f"best {_number(best[0].values[0])} of trial {best[0].number}")
+        seconds = [t.duration.total_seconds() for t in trials if t.state == TrialState.COMPLETE and t.duration]
+        left = self._study.n_trials - self._study.taken(trials, running=False)
+        if seconds and left > 0:
+            parts.append(f"about {duration(statistics.fmean(seconds) * left / min(self._n_jobs, left))} left")
+        return ", ".join(parts)
+
+
+def table(study: optuna.Study, trials: list[FrozenTrial]) -> Table:
+    """All trials with their states; of many, the best and the failed ones."""
+    best = {trial.number for trial in _best(study)}
+    shown = trials if len(trials) <= ROWS else _chosen(study, trials, best)
+    words = ", ".join(f"{count} {state}" for state, count in counts(trials).items() if count)
+    left_out = f"; {len(shown)} shown" if len(shown) < len(trials) else ""
+    made = Table(title=f"{study.study_name}: {words}{left_out}", box=box.SIMPLE_HEAD, title_justify="left")
+    several = len(study.directions) > 1
+    for column in ("trial", "state", *([f"value {i}" for i in range(len(study.directions))] if several else ["value"])):
+        made.add_column(column, justify="right" if column != "state" else "left", no_wrap=True)
+    made.add_column("time", justify="right", no_wrap=True)
+    made.add_column("parameters and reason")
+    for trial in shown:
+        values = trial.values or [None] * len(study.directions)
+        values = [*values, *[None] * (len(study.directions) - len(values))]
+        said = " ".join(f"{key}={_number(value)}" for key, value in trial.params.items())
+        retry = f" (trial {trial.user_attrs[RETRY_OF]} again)" if RETRY_OF in trial.user_attrs else ""
+        made.add_row(
+            f"{trial.number}{'*' if trial.number in best else ''}",
+            trial.state.name.lower(),
+            *("" if value is None else _number(value) for value in values),
+            duration(trial.duration.total_seconds()) if trial.duration else "",
+            f"{said}{retry}" + (f"\n{trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""),
+        )
+    made.caption = "* on the Pareto front" if several else "* the best"
+    return made
+
+
+def show(study: optuna.Study, trials: list[FrozenTrial]) -> None:
+    """Print the table."""
+    Console().print(table(study, trials), markup=False)
+
+
+def write_results(study: optuna.Study, trials: list[FrozenTrial], folder: Path) -> None:
+    """Write what hydra-optuna-sweeper writes, with the numbers of the trials."""
+    results: dict[str, Any] = {"name": "optuna"}
+    best = _best(study)
+    if len(study.directions) == 1 and best:
+        results |= {"best_params": best[0].params, "best_value": best[0].value, "best_trial": best[0].number}
+    elif len(study.directions) > 1:
+        results["solutions"] = [{"params": t.params, "values": list(t.values), "trial": t.number} for t in best]
+    results["trials"] = counts(trials)
+    OmegaConf.save(OmegaConf.create(results), folder / RESULTS_FILE)
+
+
+def reasons(trials: list[FrozenTrial]) -> str:
+    """Why trials failed, the most frequent reason first, with an example of each."""
+    lost = [trial.user_attrs.get(REASON, "unknown") for trial in trials if failed(trial)]
+    examples = {outcomes.kind_of(text): text for text in reversed(lost)}
+    counted = Counter(outcomes.kind_of(text) for text in lost)
+    return "\n".join(f"  {count} × {examples[kind]}" for kind, count in counted.most_common())
+
+
+def verdict(trial: FrozenTrial) -> str:
+    """A trial's end in a few words."""
+    if trial.state == TrialState.COMPLETE:
+        return ", ".join(_number(value) for value in trial.values)
+    return f"{trial.state.name.lower()} ({trial.user_attrs.get(REASON, 'no reason given')})"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _best(study: optuna.Study) -> list[FrozenTrial]:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return []
+    return [study.best_trial] if len(study.directions) == 1 else study.best_trials
+
+
+def _chosen(study: optuna.Study, trials: list[FrozenTrial], best: set[int]) -> list[FrozenTrial]:
+    sign = -1 if study.directions[0] == StudyDirection.MAXIMIZE else 1
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete.sort(key=lambda trial: (trial.number not in best, sign * trial.values[0]))
+    lost = [trial for trial in trials if failed(trial)]
+    chosen = {trial.number for trial in [*complete[: ROWS // 2], *lost[: ROWS // 2]]}
+    return [trial for trial in trials if trial.number in chosen]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

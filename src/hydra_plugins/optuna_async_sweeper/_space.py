@@ -1,0 +1,156 @@
+"""The search space, in the language of Hydra's overrides, as Optuna's distributions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.errors import ConfigCompositionException, OverrideParseException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What varies, and what is fixed."""
+
+    distributions: dict[str, BaseDistribution]  # by the key of an override
+    fixed: dict[str, str]  # key of an override -> the override itself
+    custom: str | None = None  # a function that suggests more
+
+    def described(self) -> dict[str, str]:
+        """By parameter, a text by which two spaces can be compared."""
+        found = {key: distribution_to_json(distribution) for key, distribution in self.distributions.items()}
+        return {**found, **({"custom_search_space": self.custom} if self.custom else {})}
+
+    def grid(self) -> dict[str, list[Any]]:
+        """Every value of every parameter.
+
+        Raises:
+            ConfigCompositionException: a parameter is continuous.
+        """
+        return {key: _values(key, distribution) for key, distribution in self.distributions.items()}
+
+    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """A trial's job, as overrides of the config."""
+        return [*self.fixed.values(), *(f"{key}={_written(value)}" for key, value in params.items())]
+
+
+def parse_space(
+    params: Mapping[str, Any], arguments: Sequence[str], custom: str | None, loader: ConfigLoader | None = None
+) -> Space:
+    """Join the `params` of the config and the command line, which goes first.
+
+    Args:
+        params: parameter -> sweep, or a fixed value.
+        arguments: overrides of the command line.
+        custom: dotted name of a function that suggests more.
+        loader: knows the choices of a group, for `glob()`.
+
+    Raises:
+        ConfigCompositionException: a parameter cannot be read.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    distributions: dict[str, BaseDistribution] = {}
+    fixed: dict[str, str] = {}
+    lines = [f"{key}={_written(value)}" for key, value in params.items()]
+    try:
+        overrides = parser.parse_overrides([*lines, *arguments])
+    except OverrideParseException as error:
+        raise ConfigCompositionException(f"search space: {error}") from None
+    place: dict[tuple[str, str | None], Override] = {}
+    for override in overrides:
+        place[override.key_or_group, override.package] = override  # the last word counts
+    for override in place.values():
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            distributions[key] = _distribution(key, override)
+        else:
+            fixed[key] = str(override.input_line)
+    if not distributions and not custom:
+        raise ConfigCompositionException(
+            "search space: nothing varies; give hydra.sweeper.params, or a sweep such as 'x=interval(0,1)'"
+        )
+    return Space(distributions, fixed, custom)
+
+
+def differences(stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What has changed between two descriptions, a line for each parameter."""
+    return [
+        f"{key}: stored {_readable(stored.get(key))}, now {_readable(now.get(key))}"
+        for key in sorted({*stored, *now})
+        if stored.get(key) != now.get(key)
+    ]
+
+
+def _readable(described: str | None) -> str:
+    try:
+        return "nothing" if described is None else str(json_to_distribution(described))
+    except ValueError:  # a direction, the name of a function
+        return str(described)
+
+
+def _distribution(key: str, override: Override) -> BaseDistribution:
+    sweep = override._value
+    try:
+        if isinstance(sweep, IntervalSweep):
+            return _interval(sweep)
+        if isinstance(sweep, RangeSweep) and not sweep.shuffle:
+            return _range(sweep)
+        choices: list[Any] = list(override.sweep_iterator(transformer=_encoded))
+        if getattr(sweep, "shuffle", False):
+            choices.sort(key=str)  # else every start would have another space
+        return CategoricalDistribution([None if choice == "null" else choice for choice in choices])
+    except (ValueError, TypeError) as error:
+        raise ConfigCompositionException(f"search space: {override.input_line}: {error}") from None
+
+
+def _encoded(value: Any) -> Any:
+    """Numbers and booleans as they are, all else as it has to stand in an override."""
+    return value if isinstance(value, (int, float)) else Transformer.str(value)
+
+
+def _interval(sweep: IntervalSweep) -> BaseDistribution:
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    if low is None or high is None:
+        raise ValueError("an interval needs both ends")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _range(sweep: RangeSweep) -> BaseDistribution:
+    """As hydra-optuna-sweeper has it, the end belongs to the range."""
+    low, high, step = sweep.start, sweep.stop, sweep.step
+    if low is None or high is None:
+        raise ValueError("a range needs both ends")
+    if all(isinstance(number, int) for number in (low, high, step)):
+        return IntDistribution(int(low), int(high), step=int(step))
+    return FloatDistribution(float(low), float(high), step=float(step))
+
+
+def _values(key: str, distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    if isinstance(distribution, IntDistribution) and not distribution.log:
+        return list(range(distribution.low, distribution.high + 1, distribution.step))
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        count = round((distribution.high - distribution.low) / distribution.step) + 1
+        return [distribution.low + i * distribution.step for i in range(count)]
+    raise ConfigCompositionException(
+        f"search space: {key} is continuous, and a grid needs steps: give choice() or range(), or another sampler"
+    )
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value)

@@ -1,0 +1,245 @@
+"""A stored study: taken up again, shared by processes, with its trials counted as the user counts them."""
+
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from filelock import FileLock
+from hydra.errors import ConfigCompositionException
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
+from hydra_plugins.optuna_async_sweeper._outcome import Outcome
+from hydra_plugins.optuna_async_sweeper._sampler import FIXED
+from hydra_plugins.optuna_async_sweeper._space import Space, differences
+from hydra_plugins.optuna_async_sweeper._storage import study_id
+
+BEAT_S = 30.0  # between two signs of life of a sweep
+SILENCE_S = 600.0  # after which a sweep on another host counts as gone
+SPACE = "search_space"
+IDENTITY = "identity"
+REASON = "reason"
+RETRY_OF = "retry_of"
+OWNER = "owner"
+# Trials that ended so leave their place among n_trials to another: the same once more, or a new one.
+PLACE_IS_FREE = (outcomes.KILLED, outcomes.INTERRUPTED)
+
+
+class SweepStudy:
+    """The study, as the one process that asks and tells here sees it.
+
+    Args:
+        name: of the study.
+        storage: where it is kept.
+        directions: "minimize" or "maximize", for each objective.
+        space: to be searched.
+        sampler: number of a trial -> the sampler that chooses it.
+        pruner: of the study.
+        n_trials: total.
+        grid: no trial can stand in for another: one that is interrupted is tried again as often as it takes.
+        lock: a file, shared by all processes that work on the study.
+
+    Raises:
+        ConfigCompositionException: the stored study has another search space or other directions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        storage: BaseStorage,
+        directions: list[str],
+        space: Space,
+        sampler: Callable[[int], BaseSampler],
+        pruner: optuna.pruners.BasePruner,
+        n_trials: int,
+        lock: Path,
+        *,
+        grid: bool = False,
+    ) -> None:
+        self.storage = storage
+        self.space = space
+        self.n_trials = n_trials
+        self._sampler = sampler
+        self._grid = grid
+        self._lock = FileLock(lock)
+        self._owner = this_process()
+        self._beaten = -BEAT_S
+        with self._lock:
+            self.study = optuna.create_study(
+                study_name=name,
+                storage=storage,
+                directions=[StudyDirection[word.upper()] for word in directions],
+                pruner=pruner,
+                load_if_exists=True,
+            )
+            self._check(directions)
+            self.beat()
+
+    def _check(self, directions: list[str]) -> None:
+        now = {**self.space.described(), "direction": ", ".join(directions)}
+        stored = self.study.user_attrs.get(SPACE, {}) if self.trials() else self.space.described()
+        stored = {**stored, "direction": ", ".join(word.name.lower() for word in self.study.directions)}
+        if changed := differences(stored, now):
+            raise ConfigCompositionException(
+                f"study {self.study.study_name!r} was searching another space; go on as before, or begin another with "
+                "hydra.sweeper.study_name=NAME:\n  " + "\n  ".join(changed)
+            )
+        if not self.trials():
+            self.study.set_user_attr(SPACE, self.space.described())
+        if IDENTITY not in self.study.user_attrs:  # a name is used again, after a storage is deleted
+            self.study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+
+    @property
+    def identity(self) -> str:
+        """Of this study, and no other of the same name."""
+        return str(self.study.user_attrs[IDENTITY])
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, as they are now in the storage."""
+        return self.storage.get_all_trials(study_id(self.study), deepcopy=False)
+
+    def taken(self, trials: list[FrozenTrial], *, running: bool = True) -> int:
+        """How many trials count towards the total: those that run, and those that have ended by themselves."""
+        again = repeated(trials)
+
+        def counts(trial: FrozenTrial) -> bool:
+            if trial.state == TrialState.FAIL:
+                kind = outcomes.kind_of(trial.user_attrs.get(REASON, ""))
+                # A point of the grid that is killed again and again is lost; elsewhere a new trial makes up for it.
+                return kind not in PLACE_IS_FREE or (self._grid and trial.number not in again)
+            return trial.state.is_finished() or (running and trial.state == TrialState.RUNNING)
+
+        return sum(map(counts, trials))
+
+    def beat(self) -> None:
+        """Say, now and then, that this process is at work: processes on other hosts cannot look."""
+        if time.monotonic() - self._beaten >= BEAT_S:
+            self._beaten = time.monotonic()
+            self.study.set_user_attr(f"seen {self._owner}", time.time())
+
+    def claim(self, configure: Callable[[Trial], None] | None = None) -> Trial | None:
+        """The next trial, or None where the total is reached.
+
+        Args:
+            configure: suggests parameters beyond the space.
+        """
+        with self._lock:
+            trials = self.trials()
+            if self.taken(trials) >= self.n_trials:
+                return None
+            self.study.sampler = self._sampler(len(trials))
+            trial = self.study.ask()
+            trial.set_user_attr(OWNER, self._owner)
+            for key, override in self.space.fixed.items():  # where a custom search space looks for them
+                trial.set_user_attr(key, override.partition("=")[2])
+            try:
+                for key, distribution in self.space.distributions.items():
+                    trial._suggest(key, distribution)
+                if configure is not None:
+                    configure(trial)
+            except Exception as error:
+                self.tell(trial.number, outcomes.of_exception(error))
+                line = " ".join(str(error).split())
+                raise ConfigCompositionException(
+                    f"the parameters of trial {trial.number} could not be chosen: {type(error).__name__}: {line}"
+                ) from error
+            return trial
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Record what became of a trial, and line it up again where it was killed."""
+        trial = self.trials()[number]
+        if trial.state.is_finished():
+            return
+        if outcome.reason is not None:
+            self._set(trial, REASON, outcome.reason)
+        if outcome.pruned:
+            self.study.tell(number, state=TrialState.PRUNED)
+        elif outcome.reason is not None:
+            if outcomes.kind_of(outcome.reason) in PLACE_IS_FREE:
+                self._retry(trial, outcomes.kind_of(outcome.reason))
+            self.study.tell(number, state=TrialState.FAIL)
+        else:
+            self.study.tell(number, outcome.values)
+
+    def take_up(self) -> list[int]:
+        """Close the trials whose sweep has gone, and line each up again.
+
+        Returns:
+            Their numbers.
+        """
+        with self._lock:
+            gone = [trial for trial in self.trials() if trial.state == TrialState.RUNNING and self._abandoned(trial)]
+            for trial in gone:
+                self.tell(
+                    trial.number, Outcome(reason=outcomes.reason(outcomes.INTERRUPTED, "its sweep ended around it"))
+                )
+        return [trial.number for trial in gone]
+
+    def _abandoned(self, trial: FrozenTrial) -> bool:
+        owner = trial.user_attrs.get(OWNER)
+        if owner is None:
+            return True  # its process ended between asking and signing, which happens under the lock
+        if owner == self._owner:
+            return False
+        host, _, process = owner.partition(" ")
+        if host == platform.node():
+            return not _alive(process)
+        seen = self.study.user_attrs.get(f"seen {owner}", 0.0)
+        return time.time() - float(seen) > SILENCE_S
+
+    def _retry(self, trial: FrozenTrial, kind: str) -> None:
+        """Line a trial up again, once; after that, another takes its place."""
+        if RETRY_OF in trial.user_attrs and not (self._grid and kind == outcomes.INTERRUPTED):
+            return
+        if any(other.user_attrs.get(RETRY_OF) == trial.number for other in self.trials()):
+            return  # the process that did so ended before it could close the trial
+        params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+        if params:
+            self.study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
+
+    def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        self.storage.set_trial_user_attr(trial._trial_id, key, value)
+
+
+def repeated(trials: list[FrozenTrial]) -> set[int]:
+    """Numbers of the trials that another one repeats."""
+    return {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
+
+
+def failed(trial: FrozenTrial) -> bool:
+    """Whether a trial failed, and not only the sweep around it."""
+    interrupted = outcomes.kind_of(trial.user_attrs.get(REASON, "")) == outcomes.INTERRUPTED
+    return trial.state == TrialState.FAIL and not interrupted
+
+
+def this_process() -> str:
+    """A name of this process that no other has: host, number, time of its start."""
+    process = psutil.Process(os.getpid())
+    return f"{platform.node()} {process.pid}/{process.create_time():.2f}"
+
+
+def _alive(process: str) -> bool:
+    number, _, started = process.partition("/")
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(started)) <= 0.1
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+def counts(trials: list[FrozenTrial]) -> Mapping[str, int]:
+    """How many trials there are in each state, in a user's words."""
+    return {
+        "done": sum(trial.state == TrialState.COMPLETE for trial in trials),
+        "running": sum(trial.state == TrialState.RUNNING for trial in trials),
+        "failed": sum(failed(trial) for trial in trials),
+        "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+    }

@@ -1,0 +1,41 @@
+"""For the code that runs in a trial: the trial itself, to report intermediate values to, and to ask for pruning."""
+
+from typing import TYPE_CHECKING, Any
+
+from hydra.types import RunMode
+
+from hydra_plugins.optuna_async_sweeper.config import TARGET
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def running_trial(hydra_config: Any) -> "optuna.Trial | None":
+    """The trial of the job that runs in this process, whichever process, host or launcher that is.
+
+    `trial.report(value, step)` and `trial.should_prune()` go through the study's storage. A job that should be pruned
+    raises `optuna.TrialPruned`.
+
+    Args:
+        hydra_config: `HydraConfig.get()`.
+
+    Returns:
+        None outside of a study, and in one that is kept in memory.
+    """
+    sweeper = hydra_config.sweeper
+    if hydra_config.mode != RunMode.MULTIRUN or sweeper.get("_target_") != TARGET or sweeper.storage is None:
+        return None
+    import optuna
+
+    from hydra_plugins.optuna_async_sweeper._sampler import make_pruner
+    from hydra_plugins.optuna_async_sweeper._storage import open_storage, study_id
+
+    storage = open_storage(sweeper.storage, hydra_config.runtime.cwd)
+    study = optuna.load_study(
+        study_name=sweeper.study_name or str(hydra_config.job.name),
+        storage=storage,
+        sampler=optuna.samplers.RandomSampler(),  # has nothing to do
+        pruner=make_pruner(sweeper.pruner),
+    )
+    number = storage.get_trial_id_from_study_id_trial_number(study_id(study), int(hydra_config.job.num))
+    return optuna.Trial(study, number)

@@ -1,0 +1,194 @@
+"""The sweeper's parts: search space, what an end means, which trials are abandoned."""
+
+import os
+import platform
+import signal
+import time
+
+import optuna
+import pytest
+import torch
+from hydra.errors import ConfigCompositionException, InstantiationException
+from hydra.utils import instantiate
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
+from hydra_plugins.optuna_async_sweeper._outcome import Outcome, judged
+from hydra_plugins.optuna_async_sweeper._space import Space, parse_space
+from hydra_plugins.optuna_async_sweeper._study import SILENCE_S, SweepStudy
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a=choice(nequip,mace)", CategoricalDistribution(["nequip", "mace"])),
+        ("a=nequip,mace", CategoricalDistribution(["nequip", "mace"])),
+        ("a=1,2.5,true,null", CategoricalDistribution([1, 2.5, True, None])),
+        ("a=choice('x y',[1,2],{b:3})", CategoricalDistribution(["x\\ y", "[1,2]", "{b:3}"])),
+        ("a=range(1,5)", IntDistribution(1, 5)),
+        ("a=range(1,5,step=2)", IntDistribution(1, 5, step=2)),
+        ("a=range(0.0,1.0,step=0.25)", FloatDistribution(0.0, 1.0, step=0.25)),
+        ("a=interval(0,1)", FloatDistribution(0.0, 1.0)),
+        ("a=int(interval(1,8))", IntDistribution(1, 8)),
+        ("a=tag(log,interval(1e-4,1e-1))", FloatDistribution(1e-4, 1e-1, log=True)),
+        ("a=tag(log,int(interval(1,100)))", IntDistribution(1, 100, log=True)),
+        ("a=shuffle(range(1,4))", CategoricalDistribution([1, 2, 3])),
+    ],
+)
+def test_the_language_of_overrides_as_distributions(override, expected):
+    assert parse_space({}, [override], None).distributions == {"a": expected}
+
+
+def test_the_command_line_goes_before_the_config_whatever_the_prefix():
+    space = parse_space({"a": "choice(1,2)", "b": "choice(3,4)", "c": 5}, ["+a=interval(0,1)", "++b=3", "~d"], None)
+    assert space.distributions == {"+a": FloatDistribution(0.0, 1.0)}
+    assert space.overrides({"+a": 0.5}) == ["++b=3", "c=5", "~d", "+a=0.5"]
+
+
+def test_values_come_back_as_overrides_that_mean_the_same():
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    space = parse_space({}, ["a='x,y',null,true,[1,'2'],1e-07,none"], None)
+    values = [
+        parser.parse_override(space.overrides({"a": choice})[0]).value() for choice in space.distributions["a"].choices
+    ]
+    assert values == ["x,y", None, True, [1, "2"], 1e-07, "none"]
+
+
+@pytest.mark.parametrize(
+    ("values", "n", "kind"),
+    [
+        (1.5, 1, None),
+        ([1.5], 1, None),
+        ((1, 2.0), 2, None),
+        (torch.tensor(2.0), 1, None),
+        (float("nan"), 1, outcomes.NOT_FINITE),
+        ((1.0, float("-inf")), 2, outcomes.NOT_FINITE),
+        (None, 1, outcomes.NOT_FINITE),
+        ("1.5", 1, outcomes.NOT_FINITE),
+        (1.0, 2, outcomes.ARITY),
+        ((1.0, 2.0), 1, outcomes.ARITY),
+    ],
+)
+def test_what_a_trial_returns_is_judged(values, n, kind):
+    outcome = judged(values, n)
+    assert (outcomes.kind_of(outcome.reason) if outcome.reason else None) == kind
+    assert kind or len(outcome.values) == n
+
+
+def raised(function) -> BaseException:
+    with pytest.raises(BaseException) as caught:
+        function()
+    return caught.value
+
+
+def test_running_out_of_memory_is_told_apart_from_a_bug():
+    really = raised(lambda: torch.empty(2**50))  # a plain RuntimeError of torch's allocator
+    assert type(really) is RuntimeError
+    wrapped = raised(lambda: instantiate({"_target_": "torch.empty", "_args_": [2**50]}))
+    assert isinstance(wrapped, InstantiationException)
+    for error in (really, wrapped, MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")):
+        assert outcomes.kind_of(outcomes.of_exception(error).reason) == outcomes.MEMORY, error
+    assert outcomes.of_exception(ValueError("out\nof range")).reason == "error: ValueError: out of range"
+
+
+def test_ends_without_an_exception_are_told_apart():
+    assert outcomes.of_exception(optuna.TrialPruned("early")) == Outcome(reason="early", pruned=True)
+    assert outcomes.of_exit(-9, memory_killer=False).reason == "killed: signal 9"
+    assert outcomes.of_exit(-9, memory_killer=True).reason == "out of memory: killed by the kernel"
+    assert outcomes.kind_of(outcomes.of_exit(3, memory_killer=True).reason) == outcomes.ERROR
+    assert outcomes.of_exception(SystemExit(128 + signal.SIGTERM)).reason == "killed: signal 15"
+    assert outcomes.kind_of(outcomes.of_exception(SystemExit("no data")).reason) == outcomes.ERROR
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Job 7 has not produced any output (state: OUT_OF_MEMORY)", outcomes.MEMORY),
+        ("Job 7 has not produced any output (state: OUT_OF_ME+)", outcomes.MEMORY),
+        ("Job 7 has not produced any output (state: TIMEOUT)", outcomes.TIMEOUT),
+        ("Job not requeued because: timed-out too many times.", outcomes.TIMEOUT),
+        ("Job 7 has not produced any output (state: CANCELLED by 0)", outcomes.KILLED),
+    ],
+)
+def test_what_slurm_says_of_a_job_is_understood(message, kind):
+    submitit = pytest.importorskip("submitit")
+    error = submitit.core.utils.UncompletedJobError(message)
+    assert outcomes.kind_of(outcomes.of_launch_error(error).reason) == kind
+
+
+def study(tmp_path, **changes) -> SweepStudy:
+    space = Space({"x": FloatDistribution(0.0, 1.0)}, {})
+    parts = {
+        "name": "parts",
+        "storage": optuna.storages.InMemoryStorage(),
+        "directions": ["minimize"],
+        "space": space,
+        "sampler": lambda number: optuna.samplers.RandomSampler(seed=number),
+        "pruner": optuna.pruners.NopPruner(),
+        "n_trials": 3,
+        "lock": tmp_path / "lock",
+    }
+    return SweepStudy(**(parts | changes))
+
+
+def test_only_trials_whose_sweep_has_gone_are_taken_up(tmp_path):
+    ours = study(tmp_path)
+    here, ours_now = platform.node(), time.time()
+    owners = {
+        "alive elsewhere": ("elsewhere 1/1.00", ours_now),
+        "silent elsewhere": ("elsewhere 2/1.00", ours_now - SILENCE_S - 1),
+        "gone here": (f"{here} {os.getpid()}/1.00", ours_now),  # the number is used again, by this process
+    }
+    for owner, seen in owners.values():
+        trial = ours.claim()
+        trial.set_user_attr("owner", owner)
+        ours.study.set_user_attr(f"seen {owner}", seen)
+    assert ours.claim() is None  # the total is reached
+    assert ours.take_up() == [1, 2]
+    assert ours.claim().user_attrs["retry_of"] == 1
+    assert ours.claim().user_attrs["retry_of"] == 2
+    assert ours.claim() is None
+    assert ours.take_up() == []  # its own
+
+
+def test_a_trial_is_lined_up_again_once_and_then_makes_place(tmp_path):
+    ours = study(tmp_path, n_trials=1)
+    killed = Outcome(reason="killed: signal 9")
+    first = ours.claim()
+    ours.tell(first.number, killed)
+    second = ours.claim()
+    assert (second.params, second.user_attrs["retry_of"]) == (first.params, 0)
+    ours.tell(second.number, killed)
+    third = ours.claim()
+    assert "retry_of" not in third.user_attrs
+    assert third.params != first.params
+    ours.tell(third.number, Outcome(values=[1.0]))
+    assert ours.claim() is None
+
+
+def test_a_retry_that_was_lined_up_before_the_process_ended_is_not_lined_up_again(tmp_path):
+    ours = study(tmp_path)
+    trial = ours.claim()
+    trial.set_user_attr("owner", f"{platform.node()} {os.getpid()}/1.00")
+    ours.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})  # … and killed before it could tell
+    ours.take_up()
+    assert [t.state for t in ours.trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_point_of_a_grid_is_never_given_up_for_an_interruption(tmp_path):
+    ours = study(tmp_path, n_trials=1, grid=True)
+    for _ in range(3):
+        ours.tell(ours.claim().number, Outcome(reason="interrupted: the sweep was stopped"))
+    assert [t.user_attrs.get("retry_of") for t in ours.trials()] == [None, 0, 1, 2]
+    assert len({str(t.system_attrs.get("fixed_params", t.params)) for t in ours.trials()}) == 1
+
+
+def test_a_study_of_another_tool_is_not_taken_over(tmp_path):
+    storage = optuna.storages.InMemoryStorage()
+    other = optuna.create_study(study_name="parts", storage=storage)
+    other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(ConfigCompositionException, match="x: stored nothing, now FloatDistribution"):
+        study(tmp_path, storage=storage)
