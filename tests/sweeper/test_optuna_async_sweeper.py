@@ -173,9 +173,12 @@ def test_a_custom_search_space_adds_parameters(sweep):
 
 def test_the_config_gives_the_space_and_the_command_line_goes_first(sweep):
     params = {"x": "'interval(0,1)'", "y": "'choice(1,2)'", "kind": "ok"}
-    study = sweep(*(f"+hydra.sweeper.params.{key}={value}" for key, value in params.items()), "y=7", total(2))
+    params = [f"+hydra.sweeper.params.{key}={value}" for key, value in params.items()]
+    study = sweep(*params, "y=7", total(2))
     assert [set(t.params) for t in study.trials] == [{"x"}, {"x"}]
     assert [t.user_attrs["y"] for t in study.trials] == ["7", "7"]
+    changed = sweep(*params, "y=8", total(2))  # not refused, for it may be a path or a switch, but said
+    assert "y: stored y=7, now y=8" in changed.out
 
 
 def test_a_trial_can_be_pruned_from_its_own_process(sweep):

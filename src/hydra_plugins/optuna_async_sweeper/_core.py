@@ -94,6 +94,8 @@ def sweep(sweeper: "OptunaAsyncSweeper", arguments: list[str]) -> None:
         _own(folder, name, study.identity)
     OmegaConf.save(config, folder / "multirun.yaml")
     gone = study.take_up()
+    if changed := study.refixed():
+        log.warning("changed for the trials from here on:\n  %s", "\n  ".join(changed))
     if gone:
         log.info("trials %s were interrupted, and are lined up again", ", ".join(map(str, gone)))
     slots = _slots(sweeper)
@@ -222,17 +224,13 @@ def _custom(sweeper: "OptunaAsyncSweeper") -> Callable[[Any], None] | None:
 
 
 def _slots(sweeper: "OptunaAsyncSweeper") -> Slots:
-    HydraConfig.instance().set_config(sweeper.config)
-    parts = {
-        "hydra_context": sweeper.hydra_context,
-        "task_function": sweeper.task_function,
-        "config": sweeper.config,
-    }
-    target = str(sweeper.config.hydra.launcher._target_)
-    if target.startswith(LOCAL):
-        return LocalWorkers(sweeper.n_jobs, sweeper.timeout_s, **parts)
+    context, task, config = sweeper.hydra_context, sweeper.task_function, sweeper.config
+    HydraConfig.instance().set_config(config)
+    if str(config.hydra.launcher._target_).startswith(LOCAL):
+        return LocalWorkers(sweeper.n_jobs, sweeper.timeout_s, hydra_context=context, task_function=task, config=config)
     if sweeper.timeout_s is not None:
         raise ConfigCompositionException(
             "hydra.sweeper.timeout_s is for trials on this machine; this launcher has a time-out of its own"
         )
-    return LauncherThreads(sweeper.n_jobs, Plugins.instance().instantiate_launcher(**parts))
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    return LauncherThreads(sweeper.n_jobs, launcher)

@@ -4,6 +4,7 @@ import logging
 import statistics
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
-from hydra_plugins.optuna_async_sweeper._study import REASON, RETRY_OF, SweepStudy, counts, failed
+from hydra_plugins.optuna_async_sweeper._study import REASON, RETRY_OF, SweepStudy, failed
 
 RESULTS_FILE = "optimization_results.yaml"
 ROWS = 40  # of the table
@@ -131,6 +132,16 @@ def reasons(trials: list[FrozenTrial]) -> str:
     examples = {outcomes.kind_of(text): text for text in reversed(lost)}
     counted = Counter(outcomes.kind_of(text) for text in lost)
     return "\n".join(f"  {count} × {examples[kind]}" for kind, count in counted.most_common())
+
+
+def counts(trials: list[FrozenTrial]) -> Mapping[str, int]:
+    """How many trials there are in each state, in a user's words."""
+    return {
+        "done": sum(trial.state == TrialState.COMPLETE for trial in trials),
+        "running": sum(trial.state == TrialState.RUNNING for trial in trials),
+        "failed": sum(failed(trial) for trial in trials),
+        "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+    }
 
 
 def verdict(trial: FrozenTrial) -> str:

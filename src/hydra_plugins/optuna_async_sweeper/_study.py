@@ -4,7 +4,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hydra_plugins.optuna_async_sweeper._storage import study_id
 BEAT_S = 30.0  # between two signs of life of a sweep
 SILENCE_S = 600.0  # after which a sweep on another host counts as gone
 SPACE = "search_space"
+FIXED_OVERRIDES = "fixed"
 IDENTITY = "identity"
 REASON = "reason"
 RETRY_OF = "retry_of"
@@ -102,6 +103,13 @@ class SweepStudy:
     def identity(self) -> str:
         """Of this study, and no other of the same name."""
         return str(self.study.user_attrs[IDENTITY])
+
+    def refixed(self) -> list[str]:
+        """What the command line fixes otherwise than the start before it did, a line for each."""
+        now = dict(self.space.fixed)
+        stored = self.study.user_attrs.get(FIXED_OVERRIDES, now)
+        self.study.set_user_attr(FIXED_OVERRIDES, now)
+        return differences(stored, now)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, as they are now in the storage."""
@@ -233,13 +241,3 @@ def _alive(process: str) -> bool:
         return abs(psutil.Process(int(number)).create_time() - float(started)) <= 0.1
     except (psutil.NoSuchProcess, ValueError):
         return False
-
-
-def counts(trials: list[FrozenTrial]) -> Mapping[str, int]:
-    """How many trials there are in each state, in a user's words."""
-    return {
-        "done": sum(trial.state == TrialState.COMPLETE for trial in trials),
-        "running": sum(trial.state == TrialState.RUNNING for trial in trials),
-        "failed": sum(failed(trial) for trial in trials),
-        "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
-    }

@@ -27,6 +27,10 @@ class OptunaAsyncSweeper(Sweeper):
         custom_search_space: dotted name of a function (config, trial) that suggests more parameters.
     """
 
+    hydra_context: HydraContext  # these three are set before the sweep
+    task_function: TaskFunction
+    config: DictConfig
+
     def __init__(
         self,
         sampler: DictConfig,
