@@ -8,6 +8,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlip_sweep.config import config_folder, parse
@@ -31,8 +32,19 @@ def sweep(cfg: DictConfig) -> float | list[float]:
             name=run_name(varied(job)),
             parent_run_id=parent_of(job),
         )
+    except KeyboardInterrupt:
+        if HydraConfig.get().mode == RunMode.RUN:
+            print(
+                f"mlip-sweep: interrupted; hydra.run.dir={HydraConfig.get().runtime.output_dir} goes on",
+                file=sys.stderr,
+            )
+            raise SystemExit(130) from None
+        raise
     except InputError as error:
-        raise CompactHydraException(f"mlip-sweep: {error}") from None  # Hydra shows the line alone, without a traceback
+        line = f"mlip-sweep: {error}"
+        if HydraConfig.get().mode == RunMode.RUN:
+            raise SystemExit(line) from None
+        raise CompactHydraException(line) from None  # costs this job only; Hydra shows the line without a traceback
 
 
 def compare(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -113,6 +114,21 @@ def parse(cfg: DictConfig) -> RunSettings:
     _check_loss(settings.loss)
     _check_objectives(settings)
     return settings
+
+
+def made(entry: Any, place: str) -> Any:
+    """What a config entry names by `_target_`: Hydra's `instantiate`, with mistakes told in a line.
+
+    Raises:
+        InputError: there is no such class or function, or it does not take its arguments.
+    """
+    try:
+        return instantiate(entry)
+    except Exception as error:  # Hydra wraps whatever was raised
+        cause = error.__cause__ or error
+        if isinstance(cause, InputError):
+            raise cause from None
+        raise InputError(f"{place}: {' '.join(str(cause).split())}; see conf/{place} for what it takes") from error
 
 
 def _typed(schema: type, cfg: DictConfig, group: str) -> Any:

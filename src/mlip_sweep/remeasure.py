@@ -6,10 +6,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mlip_sweep.config import config_folder
+from mlip_sweep.config import config_folder, made
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import timed
 from mlip_sweep.measurement.interface import check_measurement
@@ -43,7 +42,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
         raise InputError(f"{folder / 'config.yaml'}: not the config of a run; give the folder of a model")
     chosen = measurement_config(cfg, overrides)
     model = checkpoint.load(folder, device=device)
-    measurements = {str(key): instantiate(entry) for key, entry in chosen.measurement.items()}
+    measurements = {str(key): made(entry, "measurement") for key, entry in chosen.measurement.items()}
     with record(
         uri=uri,
         experiment=cfg.tracking.experiment,
@@ -54,7 +53,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
         with rec.phase("data"):
-            dataset = instantiate(chosen.dataset)
+            dataset = made(chosen.dataset, "dataset")
             describe(rec, dataset)
             for measure in measurements.values():
                 check_measurement(measure, dataset)

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep import keys
-from mlip_sweep.config import RunSettings, parse
+from mlip_sweep.config import RunSettings, made, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
@@ -69,13 +68,13 @@ def run(
         config = OmegaConf.to_yaml(cfg, resolve=True)
         rec.config(config)
         with rec.phase("data"):
-            dataset: Dataset = instantiate(cfg.dataset)
+            dataset: Dataset = made(cfg.dataset, "dataset")
             describe(rec, dataset)
             for measure in measurements.values():
                 check_measurement(measure, dataset)
         with rec.phase("model"):
             train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
-            rescaling = instantiate(cfg.rescaling)(dataset)
+            rescaling = made(cfg.rescaling, "rescaling")(dataset)
             model = checkpoint.build(
                 OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
                 dataset,
@@ -118,28 +117,22 @@ def prepare(cfg: DictConfig, settings: RunSettings) -> tuple[Recipe, dict[str, M
     Raises:
         InputError: a class or function does not exist, is not installed, or does not take its arguments.
     """
-    checkpoint.check_installed(cfg.model._target_)
+    checkpoint.check_hyperparameters(OmegaConf.to_container(cfg.model, resolve=True))  # type: ignore[arg-type]
     accelerator(settings.trainer.accelerator)
+    optimizer = made(cfg.optimizer, "optimizer")
     try:
-        optimizer = instantiate(cfg.optimizer)
-        optimizer([torch.zeros(1, requires_grad=True)])  # refuses unknown arguments now, not after the data is made
-        recipe = Recipe(
-            optimizer=optimizer,
-            weights=LossWeights(settings.loss.energy_weight, settings.loss.forces_weight),
-            validation_weights=LossWeights(
-                settings.loss.validation.energy_weight, settings.loss.validation.forces_weight
-            ),
-            averaging=instantiate(cfg.averaging) or None,
-            cycle=instantiate(cfg.loss.cycle) if cfg.loss.cycle else None,
-        )
-        measurements = {str(key): instantiate(entry) for key, entry in (cfg.measurement or {}).items()}
-    except InputError:
-        raise
-    except Exception as error:  # Hydra wraps whatever a constructor raises
-        cause = error.__cause__ or error
-        if isinstance(cause, InputError):
-            raise cause from None
-        raise InputError(f"config: {' '.join(str(error).split())}; see conf/ for what each group takes") from error
+        optimizer([torch.zeros(1, requires_grad=True)])  # refuses its arguments now, not after the data is made
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in cfg.optimizer.items() if not str(key).startswith("_"))
+        raise InputError(f"optimizer: {error} (given {given})") from error
+    recipe = Recipe(
+        optimizer=optimizer,
+        weights=LossWeights(settings.loss.energy_weight, settings.loss.forces_weight),
+        validation_weights=LossWeights(settings.loss.validation.energy_weight, settings.loss.validation.forces_weight),
+        averaging=made(cfg.averaging, "averaging") or None,
+        cycle=made(cfg.loss.cycle, "loss") if cfg.loss.cycle else None,
+    )
+    measurements = {str(key): made(entry, "measurement") for key, entry in (cfg.measurement or {}).items()}
     return recipe, measurements
 
 

@@ -155,7 +155,7 @@ def test_report_names_saturation_and_lost_points():
     report = loss_entropy(flat, replace(dataset, train=exact), **SIZE)
     assert report.metrics[keys.LANDSCAPE_SATURATION_ENERGY] == 1.0
     assert report.metrics[keys.LOSS_ENTROPY] == pytest.approx(np.log(5), abs=1e-3)
-    assert any("saturated" in note for note in report.notes)
+    assert any("close to its ceiling" in note for note in report.notes)
 
 
 def test_any_split_and_no_other():

@@ -1,5 +1,6 @@
 """Trainings learn, keep the weights they say, and resume to the same result as if never interrupted."""
 
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -195,6 +196,18 @@ def test_early_stopping_waits_as_long_as_asked_and_again_in_a_new_stage(architec
 def test_a_stage_without_an_epoch_is_refused(architecture, tmp_path):
     with pytest.raises(InputError, match=r"start=0\.5 of StochasticAverage.*max_epochs=1"):
         train(tmp_path, "swa", architecture, max_epochs=1)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_ctrl_c_stays_a_keyboard_interrupt(architecture, tmp_path):
+    class CtrlC(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, architecture=architecture, callbacks=[CtrlC()])
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])

@@ -47,7 +47,7 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
 def one_thread(reference: Mapping[str, Any]) -> Iterator[None]:
     """Compute on one thread in this block, and on as many as before after it.
 
-    A small molecule gains nothing from a second thread, and loses a factor of 20 where two threads share one busy core.
+    A small molecule gains nothing from a second thread, and loses much where threads share a busy core.
     """
     reference_calculator(reference)  # only libraries that are loaded can be limited
     with threadpool_limits(1):

@@ -138,10 +138,8 @@ def report(
     arrays = {"t": curves.t, "energy": curves.energy, "forces": curves.forces}
     figures = {"landscape": lines_figure(curves, settings, found)}
     notes = [
-        f"{name}: {share:.0%} of the {len(curves.t)} points count, so the window |t| <= {curves.t.max():g} is "
-        "saturated: S is close to its ceiling, where flatter models hardly differ; widen measurement.landscape.window"
-        for name, share in (("energy", full_energy), ("forces", full_forces))
-        if share >= FULL_WINDOW
+        *_saturation_note("energy", full_energy, found.energy, curves),
+        *_saturation_note("forces", full_forces, found.forces, curves),
     ]
     lost = int((~np.isfinite(curves.energy) | ~np.isfinite(curves.forces)).sum())
     if lost:
@@ -151,3 +149,13 @@ def report(
         figures["plane"] = plane_figure(surface)
     table = pd.DataFrame({"t": curves.t, "energy_eV_atom": mean_energy, "forces_eV_A": mean_forces})
     return Report(metrics=metrics, arrays=arrays, tables={"mean_curve": table}, figures=figures, notes=notes)
+
+
+def _saturation_note(name: str, share: float, entropy: float, curves: Lines) -> list[str]:
+    """What to say where nearly every point of the window counts; nothing elsewhere."""
+    if share < FULL_WINDOW:
+        return []
+    seen = f"{name}: {share:.0%} of the {len(curves.t)} points count in the window |t| <= {curves.t.max():g}"
+    if entropy > np.log(len(curves.t)) - 1.0:
+        return [f"{seen}: S is close to its ceiling, where flatter models hardly differ; widen the window"]
+    return [f"{seen}, all at a high loss: S says how high it is, not how flat; the model is hardly trained"]

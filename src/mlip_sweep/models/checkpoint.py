@@ -1,5 +1,6 @@
 """Build a potential from its config, save it, and load it again."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -73,6 +74,28 @@ def check_installed(target: str) -> None:
             ) from None
 
 
+def check_hyperparameters(model: Mapping[str, Any]) -> None:
+    """Refuse a model config whose class, library or types are wrong, before anything heavy.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    check_installed(model["_target_"])
+    parameters = inspect.signature(_class_of(model["_target_"])).parameters
+    for name, value in model.items():
+        if name == "_target_":
+            continue
+        if name not in parameters:
+            raise InputError(f"model.{name}={value}: {model['_target_']} takes {', '.join(parameters)}")
+        wanted = parameters[name].annotation
+        if wanted is float and type(value) is int:
+            continue
+        if wanted in (bool, int, float, str) and type(value) is not wanted:
+            raise InputError(f"model.{name}={value!r}: give a value of type {wanted.__name__}")
+        if wanted in (int, float) and not value >= 0:
+            raise InputError(f"model.{name}={value}: give a number that is not negative")
+
+
 def save(model: Potential, path: Path) -> Path:
     """Write weights and hyperparameters to one file, readable with `weights_only=True`."""
     torch.save(
@@ -91,7 +114,7 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
     """Read a potential from a file that `save` wrote, in evaluation mode.
 
     Args:
-        path: the file, or the folder that holds it as `checkpoint.pt`.
+        path: the file, the folder that holds it as `checkpoint.pt`, or the folder of a run.
         device: where to put it.
         dtype: another precision than the one it was trained in.
 
@@ -99,7 +122,8 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
         InputError: no such file; not a checkpoint of this program; or written under another e3nn version, whose
             Wigner-3j signs differ.
     """
-    file = path / "checkpoint.pt" if path.is_dir() else path
+    places = (path / "checkpoint.pt", path / "model" / "checkpoint.pt") if path.is_dir() else (path,)
+    file = next((place for place in places if place.is_file()), places[0])
     if not file.is_file():
         raise InputError(
             f"{file}: no such checkpoint; give the folder of a run, its checkpoint.pt, or an MLflow model URI"
@@ -129,9 +153,7 @@ def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potenti
     values = dict(hyperparameters)
     target = values.pop("_target_")
     check_installed(target)
-    cls = get_class(target)
-    if not issubclass(cls, Potential):
-        raise InputError(f"model._target_={target}: not a {Potential.__module__}.Potential; name a class that is one")
+    cls = _class_of(target)
     if values["dtype"] not in DTYPES:
         raise InputError(f"trainer.dtype={values['dtype']!r}: choose one of {', '.join(DTYPES)}")
     try:
@@ -141,3 +163,13 @@ def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potenti
         raise InputError(f"model {target}: {error} (given {given})") from error
     model.hyperparameters = dict(hyperparameters)
     return model
+
+
+def _class_of(target: str) -> type[Potential]:
+    try:
+        cls = get_class(target)
+    except Exception as error:
+        raise InputError(f"model._target_={target}: {' '.join(str(error).split())}") from error
+    if not issubclass(cls, Potential):
+        raise InputError(f"model._target_={target}: not a {Potential.__module__}.Potential; name a class that is one")
+    return cls

@@ -35,7 +35,8 @@ def isolated_build(seed: int, dtype: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             # Eager code on every torch: TorchScript is deprecated from 2.10 on, and state_dicts must not depend on it.
-            e3nn.set_optimization_defaults(specialized_code=True, optimize_einsums=True, jit_mode="eager")
+            eager = {"jit_mode": "eager"} if "jit_mode" in e3nn_defaults else {"jit_script_fx": False}  # e3nn 0.4
+            e3nn.set_optimization_defaults(specialized_code=True, optimize_einsums=True, **eager)
             torch.set_default_dtype(getattr(torch, dtype))
             torch.manual_seed(seed)
             yield

@@ -55,9 +55,10 @@ class MACE(Potential):
     ) -> None:
         super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
         with isolated_build(seed, dtype):
-            from e3nn import o3
-            from mace import modules
+            from mace import modules  # before e3nn.o3: it lets e3nn 0.4 load its own constants
             from mace.modules.radial import BesselBasis
+
+            from e3nn import o3  # isort: skip
 
             block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
             parities = ((order, (-1) ** order) for order in range(max_L + 1))

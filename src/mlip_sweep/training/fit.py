@@ -1,6 +1,9 @@
 """A whole training: from a potential and graphs to the weights that are kept."""
 
-from collections.abc import Callable, Iterable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,15 +108,32 @@ def fit(
             default_root_dir=folder,
         )
         last = folder / LAST
-        trainer.fit(
-            module,
-            training_loader(train, settings.batch_size, seed),
-            evaluation_loader(validation, settings.max_atoms),
-            ckpt_path=last if settings.resume and last.is_file() else None,
-            weights_only=True,
-        )
+        with interruptible(trainer):
+            trainer.fit(
+                module,
+                training_loader(train, settings.batch_size, seed),
+                evaluation_loader(validation, settings.max_atoms),
+                ckpt_path=last if settings.resume and last.is_file() else None,
+                weights_only=True,
+            )
     model.eval()
     return keep
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Lightning would exit with status 1, and ignore the next one."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if type(error) is SystemExit and trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def accelerator(name: str) -> str:
