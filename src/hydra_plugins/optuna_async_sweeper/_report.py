@@ -39,7 +39,8 @@ class Progress:
         self._bar = tqdm(
             total=study.n_trials,
             desc=study.study.study_name,
-            bar_format="{desc} {bar:20} {n_fmt}/{total_fmt}{postfix}",
+            bar_format="{desc} {n_fmt}/{total_fmt} {bar}{postfix}",  # the bar takes what the words leave
+            dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
         )
 
@@ -68,7 +69,7 @@ class Progress:
     def text(self) -> str:
         """The line, without its bar."""
         trials = self._study.trials()
-        parts = [f"{count} {state}" for state, count in counts(trials).items()]
+        parts = [f"{count} {state}" for state, count in counts(trials).items() if count]
         best = self._study.study.best_trials if any(t.state == TrialState.COMPLETE for t in trials) else []
         if len(self._study.study.directions) > 1:
             parts.append(f"{len(best)} on the Pareto front")
