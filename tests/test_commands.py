@@ -97,6 +97,18 @@ def test_a_run_becomes_a_calculator_and_agrees_with_its_folder(runs, sweep):
     np.testing.assert_array_equal(calculator.get_forces(atoms), other.get_forces(atoms.copy()))
 
 
+def test_a_folder_goes_on_with_its_own_training_only(sweep):
+    one = [f"model={ARCHITECTURES[0]}", *SMALL, "measurement=none", "objective=validation/loss", "hydra.run.dir=one"]
+    one = [option for option in one if not option.startswith("measurement.")]
+    first, again = (command("mlip-sweep", *one, folder=sweep) for _ in range(2))
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert "going on from" in again.stdout
+    assert "going on from" not in first.stdout
+    other = command("mlip-sweep", *one, "seed=5", folder=sweep)
+    assert other.returncode != 0
+    assert "seeds.model=0 (now 5)" in other.stderr
+
+
 def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):
     run_id, entropy = runs["run_id"][0], runs[keys.LOSS_ENTROPY][0]
     assert cli.measure([run_id, *(s for s in SMALL if "landscape" in s), "~measurement.stability"]) == 0
@@ -124,7 +136,9 @@ def test_measuring_again_can_only_change_the_measurement(runs, capsys):
         (["trainer.max_epochs=many"], "trainer.max_epochs"),
         (["measurement=none"], "objective=loss_entropy: no measurement of this run gives it"),
         (["optimizer._target_=torch.optim.Adamm"], "Adamm"),
-        (["dataset=extxyz", "dataset.train=absent.xyz"], "absent.xyz"),
+        (["dataset=extxyz", "dataset.train=absent.xyz"], "absent.xyz: no such file"),
+        (["model.num_layers=three"], "model.num_layers='three': give a value of type int"),
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1 (given lr=-1"),
         (["averaging=ema", "averaging.decay=2"], "averaging.decay=2"),
         (["dataset=extxyz", "dataset.train=train.xyz", "measurement.stability.max_bond_A=1.0"], "max_bond_A=1.0"),
     ],
@@ -134,6 +148,7 @@ def test_a_mistake_is_answered_in_a_line(arguments, expected, data):
     assert done.returncode != 0
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("mlip-sweep: ")]) <= 1
 
 
 @pytest.mark.parametrize("name", ["mlip-sweep", "mlip-compare", "mlip-measure"])

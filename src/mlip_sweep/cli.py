@@ -1,6 +1,7 @@
 """The commands `mlip-sweep`, `mlip-compare` and `mlip-measure`. Heavy libraries are imported once a command is sure."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,11 +69,13 @@ def compare(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         from mlip_sweep.comparison.compare import compare as compare_runs
         from mlip_sweep.comparison.runs import last_parent
+        from mlip_sweep.tracking.store import existing
 
+        uri = existing(chosen.uri)
         parent = chosen.parent
         if parent is None and not chosen.all:
-            parent = last_parent(chosen.uri, chosen.experiment)
-        found = compare_runs(chosen.uri, experiment=chosen.experiment, parent=parent, output=chosen.output)
+            parent = last_parent(uri, chosen.experiment)
+        found = compare_runs(uri, experiment=chosen.experiment, parent=parent, output=chosen.output)
         found.show()
 
     return _told(command)
@@ -98,6 +101,7 @@ def measure(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         from mlip_sweep.remeasure import remeasure
 
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
         remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device)
 
     return _told(command)

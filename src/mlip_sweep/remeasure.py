@@ -16,6 +16,7 @@ from mlip_sweep.models import checkpoint
 from mlip_sweep.run import Results, describe
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.run import record
+from mlip_sweep.tracking.store import existing
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
     Raises:
         InputError: no such run or model, or an override that is not one of `measurement`.
     """
+    uri = existing(uri)
     is_path = Path(run).exists() or ":" in run
     folder = local_path(run if is_path else f"runs:/{run}", uri)
     cfg = OmegaConf.load(folder / "config.yaml")
@@ -60,6 +62,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
         results = Results(rec)
         for key, measure in measurements.items():
             results(key, timed(key, measure, model, dataset))
+        results.conclude("measured again")
     return results.metrics
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -21,8 +22,10 @@ from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.tracking.models import log_model
 from mlip_sweep.tracking.run import RunRecord, record
-from mlip_sweep.training.fit import Recipe, accelerator, fit
+from mlip_sweep.tracking.store import ui_hint
+from mlip_sweep.training.fit import LAST, Recipe, accelerator, fit
 from mlip_sweep.training.loss import LossWeights
+from mlip_sweep.training.resume import resuming
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,8 @@ def run(
     """
     settings = parse(cfg)
     recipe, measurements = prepare(cfg, settings)
-    resolved = OmegaConf.to_container(cfg, resolve=True)
+    resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    goes_on = resuming(folder, resolved, settings.trainer.resume)
     tracking = settings.tracking
     with (
         threads(settings.trainer.threads),
@@ -60,7 +64,7 @@ def run(
             uri=tracking.uri,
             experiment=tracking.experiment,
             name=name,
-            params=resolved,  # type: ignore[arg-type]
+            params=resolved,
             tags=tags,
             parent_run_id=parent_run_id,
         ) as rec,
@@ -76,7 +80,7 @@ def run(
             train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
             rescaling = made(cfg.rescaling, "rescaling")(dataset)
             model = checkpoint.build(
-                OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
+                resolved["model"],
                 dataset,
                 train,
                 rescaling,
@@ -85,7 +89,8 @@ def run(
             )
             rec.metrics({keys.PARAMETERS: sum(p.numel() for p in model.parameters())})
         results = Results(rec)
-        log.info("%s: training on %d frames, %d epochs", name, len(train), settings.trainer.max_epochs)
+        how = f", going on from {folder / LAST}" if goes_on else ""
+        log.info("%s: training on %d frames, %d epochs%s", name, len(train), settings.trainer.max_epochs, how)
         start = time.perf_counter()
         kept = fit(
             model,
@@ -104,10 +109,9 @@ def run(
         )
         rec.tag("weights", f"epoch {kept.epoch} of {settings.trainer.max_epochs}, averaging {averaging_name(cfg)}")
         rec.metrics({keys.KEPT_EPOCH: kept.epoch, keys.VALIDATION_LOSS_KEPT: kept.score})
-        rec.description(headline(results.metrics))
+        results.conclude(name)
         found = {**results.metrics, keys.VALIDATION_LOSS: kept.score}
         values = [objective(key, found) for key in settings.objectives]
-        log.info("%s: %s", name, ", ".join(f"{k} = {v:.4g}" for k, v in zip(settings.objectives, values, strict=True)))
     return values[0] if isinstance(cfg.objective, str) else values
 
 
@@ -160,7 +164,7 @@ def headline(found: Mapping[str, float]) -> str:
     lines = [
         ("loss entropy S = {:.2f} ± {:.2f}", (keys.LOSS_ENTROPY, keys.LOSS_ENTROPY_STDERR)),
         ("forces RMSE, high T: {:.0f} meV/Å", (keys.RMSE_FORCES_HIGH_T,)),
-        ("time to failure: {:.2f} ps [{:.2f}, {:.2f}] of {:.1f} ps", failure),
+        ("time to failure: {:.3g} ps [{:.3g}, {:.3g}] of {:g} ps", failure),
     ]
     return "\n".join("- " + text.format(*map(found.get, names)) for text, names in lines if names[0] in found)
 
@@ -198,6 +202,16 @@ class Results:
         log.info("%s: measured in %.0f s", name, report.metrics.get(keys.wall_time(name), float("nan")))
         for note in report.notes:
             log.warning("%s: %s", name, note)
+
+    def conclude(self, name: str) -> None:
+        """Say what was found and where it is kept, on the terminal and on the run's page."""
+        text = headline(self.metrics)
+        self._rec.description(text)
+        for line in (
+            *text.splitlines(),
+            f"- stored: run {self._rec.run_id}; {ui_hint(self._rec.uri, self._rec.run_id)}",
+        ):
+            log.info("%s %s", name, line)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from mlip_sweep.tracking.run import RunRecord, terminable, timestamp
 PARENT_FILE = "parent_run_id.json"
 SIGNIFICANT_DIGITS = 4
 NAME_CHARACTERS = 200
+LEFT_OUT = ("dataset.", "measurement", "tracking", "trainer.progress", "trainer.threads", "trainer.resume", "objective")
 
 
 class SweepParent(Callback):
@@ -165,9 +166,14 @@ def parent_of(hydra_cfg: Any) -> str | None:
 
 
 def varied(hydra_cfg: Any) -> list[str]:
-    """The overrides of a job, without those that its whole sweep shares."""
-    constants = set(_parent_file(hydra_cfg).get("constants", []))
-    return [override for override in hydra_cfg.overrides.task if _key(override) not in constants]
+    """The overrides of a job, without those that its whole sweep shares; of a single run, what it trains and how."""
+    overrides = list(hydra_cfg.overrides.task)
+    if hydra_cfg.mode == RunMode.MULTIRUN:
+        constants = set(_parent_file(hydra_cfg).get("constants", []))
+        return [override for override in overrides if _key(override) not in constants]
+    told = {"model": hydra_cfg.runtime.choices["model"], "dataset": hydra_cfg.runtime.choices["dataset"]}
+    named = [f"{group}={choice}" for group, choice in told.items()]
+    return named + [o for o in overrides if _key(o) not in told and not _key(o).startswith(LEFT_OUT)]
 
 
 def run_name(overrides: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from lifelines import KaplanMeierFitter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from mlip_sweep import keys
 from mlip_sweep.comparison.findings import correlations
@@ -34,9 +35,11 @@ def landscape_figure(table: pd.DataFrame, landscapes: Mapping[str, Landscape]) -
         curves = landscapes[run]
         for axes, loss in zip(panels, (curves.energy, curves.forces), strict=True):
             mean = loss.mean(axis=0)
-            axes.plot(curves.t, np.where(mean > 0, mean, np.nan), **_line(style))
-    for axes, name, unit in zip(panels, ("Energy", "Forces"), ("eV/atom", "eV/Å"), strict=True):
+            axes.plot(curves.t, 1000.0 * np.where(mean > 0, mean, np.nan), **_line(style))
+    for axes, name, unit in zip(panels, ("Energy", "Forces"), ("meV/atom", "meV/Å"), strict=True):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("displacement t (norm of the parameters)")
         axes.set_ylabel(f"{name} RMSE, mean over directions ({unit})")
         _plain(axes)

@@ -63,15 +63,15 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
 
 
 def last_parent(uri: str, experiment: str | None = None) -> str:
-    """The run id of the sweep that was started last.
+    """The run id of the sweep that was started last, of those that have runs.
 
     Raises:
         InputError: there is none.
     """
-    sweeps = stored_sweeps(uri, experiment)
-    if not sweeps:
-        raise InputError(f"no sweep in {uri} (experiment {experiment!r}): run one, or compare all runs with --all")
-    return sweeps[-1].run_id
+    for sweep in reversed(stored_sweeps(uri, experiment)):
+        if stored_runs(uri, experiment, sweep.run_id):
+            return sweep.run_id
+    raise InputError(f"no sweep in {uri} (experiment {experiment!r}): run one, or compare all runs with --all")
 
 
 def _without_shared(names: list[str]) -> list[str]:

@@ -56,6 +56,10 @@ def extxyz(
     """
     if train is None:
         raise InputError("dataset.train: no file; give one: dataset.train=FILE")
+    if isinstance(tests, str):
+        raise InputError(f"dataset.tests={tests}: give labels with their files, 'dataset.tests={{300K: {tests}}}'")
+    if not 0.0 < validation_fraction < 1.0:
+        raise InputError(f"dataset.validation_fraction={validation_fraction}: give a number between 0 and 1")
     test_files = dict(tests or {})
     files = [Path(path) for path in (train, validation, *test_files.values()) if path is not None]
     pool = read_frames(train, energy_key, forces_key)

@@ -27,7 +27,7 @@ def lines_figure(curves: Lines, settings: EntropySettings, found: Entropy) -> Fi
         axes.set_title(f"$S_{symbol}$ = {entropy:.2f}{error}", fontsize=11)
         axes.set_xlabel("t (norm of the parameters)")
         axes.set_ylabel(label)
-        axes.legend(frameon=False, fontsize=9, loc="upper center")
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     total_error = "" if np.isnan(found.total_stderr) else f" ± {found.total_stderr:.2f}"
     figure.suptitle(
         f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points"

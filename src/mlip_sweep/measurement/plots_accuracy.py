@@ -35,6 +35,8 @@ def parity_figure(sets: Mapping[str, Predicted]) -> Figure:
     forces_axes.set(xlabel="force label (eV/Å)", ylabel="prediction (eV/Å)", title="forces")
     for axes in (energy_axes, forces_axes):
         axes.axline((0, 0), slope=1, color="black", linewidth=0.8, zorder=4)
+        low, high = (f(*axes.get_xlim(), *axes.get_ylim()) for f in (min, max))
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.spines[["top", "right"]].set_visible(False)
     legend = forces_axes.legend(markerscale=2.5, fontsize="small", frameon=False, loc="upper left")
     for handle in legend.legend_handles:

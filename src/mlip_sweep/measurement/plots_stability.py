@@ -27,7 +27,7 @@ def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
         color=TARGET,
         capsize=3,
         markersize=5,
-        label=f"restricted mean {analysis.restricted_mean:.2f} ps",
+        label=f"restricted mean {analysis.restricted_mean:.3g} ps",
     )
     axes.set(
         xlim=(0.0, 1.02 * protocol.duration_ps),
@@ -37,6 +37,7 @@ def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
         ylabel="fraction of replicas intact",
         title=f"{protocol.replicas} replicas at {protocol.temperature_K:g} K",
     )
+    axes.locator_params(axis="x", nbins=5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False
@@ -56,10 +57,11 @@ def temperature_figure(found: Trajectories, protocol: MDProtocol) -> Figure:
     axes.axhline(protocol.temperature_K, color=TARGET, linewidth=1.0, linestyle="--", label="thermostat")
     axes.set(
         xlim=(0.0, protocol.duration_ps),
-        ylim=(0.0, 2.5 * protocol.temperature_K),
+        ylim=(0.0, None),
         xlabel="time (ps)",
         ylabel="kinetic temperature (K)",
     )
+    axes.locator_params(axis="x", nbins=5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", fontsize="small", frameon=False)
     return figure

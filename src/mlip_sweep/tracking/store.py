@@ -57,6 +57,18 @@ def prepare(uri: str = DEFAULT_URI) -> str:
     return uri
 
 
+def existing(uri: str = DEFAULT_URI) -> str:
+    """As `prepare`, for a store that is to be read: none is made.
+
+    Raises:
+        InputError: there is no such file, or the server does not serve.
+    """
+    uri = resolve(uri)
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise InputError(f"{uri}: no such store; go to the folder of a sweep, or give its --uri")
+    return prepare(uri)
+
+
 @cache
 def client(uri: str) -> "MlflowClient":
     """MLflow's client of a store that `prepare` has answered."""
