@@ -106,7 +106,8 @@ def table(study: optuna.Study, trials: list[FrozenTrial]) -> Table:
             duration(trial.duration.total_seconds()) if trial.duration else "",
             f"{said}{retry}" + (f"\n{trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""),
         )
-    made.caption = "* on the Pareto front" if several else "* the best"
+    if best:
+        made.caption = "* on the Pareto front" if several else "* the best"
     return made
 
 
