@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +33,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
             Path(job.runtime.output_dir),
             name=run_name(varied(job)),
             parent_run_id=parent_of(job),
+            tags=trial_tags(job),
         )
     except KeyboardInterrupt:
         if HydraConfig.get().mode == RunMode.RUN:
@@ -46,6 +48,14 @@ def sweep(cfg: DictConfig) -> float | list[float]:
         if HydraConfig.get().mode == RunMode.RUN:
             raise SystemExit(line) from None
         raise CompactHydraException(line) from None  # costs this job only; Hydra shows the line without a traceback
+
+
+def trial_tags(job: Any) -> dict[str, str]:
+    """Which trial of which study a job is; nothing outside a search, since only its job numbers are trial numbers."""
+    study = job.sweeper.get("study_name")
+    if job.mode != RunMode.MULTIRUN or not study:
+        return {}
+    return {"optuna.study_name": str(study), "optuna.trial_number": str(job.job.num)}
 
 
 def compare(argv: Sequence[str] | None = None) -> int:
