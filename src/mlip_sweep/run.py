@@ -109,7 +109,7 @@ def run(
         )
         rec.tag("weights", f"epoch {kept.epoch} of {settings.trainer.max_epochs}, averaging {averaging_name(cfg)}")
         rec.metrics({keys.KEPT_EPOCH: kept.epoch, keys.VALIDATION_LOSS_KEPT: kept.score})
-        results.conclude(name)
+        results.conclude(name, tell_where=parent_run_id is None)  # a sweep tells it once, at its end
         found = {**results.metrics, keys.VALIDATION_LOSS: kept.score}
         values = [objective(key, found) for key in settings.objectives]
     return values[0] if isinstance(cfg.objective, str) else values
@@ -203,15 +203,14 @@ class Results:
         for note in report.notes:
             log.warning("%s: %s", name, note)
 
-    def conclude(self, name: str) -> None:
-        """Say what was found and where it is kept, on the terminal and on the run's page."""
+    def conclude(self, name: str, *, tell_where: bool = True) -> None:
+        """Say what was found, on the terminal and on the run's page, and where it is kept."""
         text = headline(self.metrics)
         self._rec.description(text)
-        for line in (
-            *text.splitlines(),
-            f"- stored: run {self._rec.run_id}; {ui_hint(self._rec.uri, self._rec.run_id)}",
-        ):
+        for line in text.splitlines():
             log.info("%s %s", name, line)
+        if tell_where:
+            log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
 
 
 @contextmanager
