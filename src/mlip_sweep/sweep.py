@@ -171,7 +171,8 @@ def varied(hydra_cfg: Any) -> list[str]:
     if hydra_cfg.mode == RunMode.MULTIRUN:
         constants = set(_parent_file(hydra_cfg).get("constants", []))
         return [override for override in overrides if _key(override) not in constants]
-    told = {"model": hydra_cfg.runtime.choices["model"], "dataset": hydra_cfg.runtime.choices["dataset"]}
+    choices = hydra_cfg.runtime.choices
+    told = {group: choices[group] for group in ("model", "dataset") if group in choices}
     named = [f"{group}={choice}" for group, choice in told.items()]
     return named + [o for o in overrides if _key(o) not in told and not _key(o).startswith(LEFT_OUT)]
 

@@ -33,7 +33,7 @@ def test_landscapes_are_the_means_over_directions():
     for axes, kind in ((energy, "energy"), (forces, "forces")):
         assert axes.get_yscale() == "log"
         for line, curves in zip(axes.lines, landscapes.values(), strict=True):
-            np.testing.assert_allclose(line.get_ydata(), getattr(curves, kind).mean(axis=0))
+            np.testing.assert_allclose(line.get_ydata(), 1000 * getattr(curves, kind).mean(axis=0))  # in meV
 
 
 def test_survival_curves_end_at_the_fraction_that_survived():
