@@ -65,18 +65,11 @@ def lines(
     progress: bool = True,
 ) -> Lines:
     """Evaluate θ + t δ̄ for every direction and every t, whole batches at a time. The model is left as it was found."""
+    each = [[d[n] for d in directions.tensors] for n in range(len(directions))]
+    steps = [[(float(value), direction)] for direction in each for value in t]
+    energy, forces = _evaluate(model, batches, steps, "landscape", progress)
     shape = (len(directions), len(t))
-    energy, forces = np.empty(shape), np.empty(shape)
-    with (
-        displaceable(model) as displace,
-        tqdm(total=energy.size, desc="landscape", unit="point", leave=False, disable=not progress) as bar,
-    ):
-        for n in range(len(directions)):
-            for g, step in enumerate(t):
-                displace([(float(step), [d[n] for d in directions.tensors])])
-                energy[n, g], forces[n, g] = rmse(model, batches)
-                bar.update()
-    return Lines(np.asarray(t), energy, forces)
+    return Lines(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
 
 
 def plane(
@@ -88,19 +81,27 @@ def plane(
     progress: bool = True,
 ) -> Plane:
     """Evaluate θ + t₁ δ̄₁ + t₂ δ̄₂ (eq 3) on the square grid of the first two directions."""
-    shape = (len(t), len(t))
-    energy, forces = np.empty(shape), np.empty(shape)
     first, second = ([d[n] for d in directions.tensors] for n in (0, 1))
-    with (
-        displaceable(model) as displace,
-        tqdm(total=energy.size, desc="plane", unit="point", leave=False, disable=not progress) as bar,
-    ):
-        for i, one in enumerate(t):
-            for j, two in enumerate(t):
-                displace([(float(one), first), (float(two), second)])
-                energy[i, j], forces[i, j] = rmse(model, batches)
-                bar.update()
-    return Plane(np.asarray(t), energy, forces)
+    steps = [[(float(one), first), (float(two), second)] for one in t for two in t]
+    energy, forces = _evaluate(model, batches, steps, "plane", progress)
+    shape = (len(t), len(t))
+    return Plane(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
+
+
+Step = Sequence[tuple[float, Sequence[Tensor]]]
+"""A displacement Σ t δ̄ as its terms, each a t and one tensor for each parameter."""
+
+
+def _evaluate(
+    model: Potential, batches: Sequence[GraphBatch], steps: Sequence[Step], label: str, progress: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Energy RMSE (eV/atom) and forces RMSE (eV/Å) after every displacement, each taken from the same point."""
+    losses = np.empty((len(steps), 2))
+    with displaceable(model) as displace:
+        for k, step in enumerate(tqdm(steps, desc=label, unit="point", leave=False, disable=not progress)):
+            displace(step)
+            losses[k] = rmse(model, batches)
+    return losses[:, 0], losses[:, 1]
 
 
 @contextmanager
@@ -131,10 +132,10 @@ class _Displace:
         self._start = start
 
     @torch.no_grad()
-    def __call__(self, steps: Sequence[tuple[float, Sequence[Tensor]]]) -> None:
+    def __call__(self, step: Step) -> None:
         for k, (parameter, value) in enumerate(zip(self._parameters, self._start, strict=True)):
             parameter.copy_(value)
-            for t, direction in steps:
+            for t, direction in step:
                 parameter.add_(direction[k], alpha=t)
 
 
