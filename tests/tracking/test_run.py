@@ -181,8 +181,8 @@ def test_processes_that_cannot_be_asked_have_ended_when_all_is_over():
 
 
 def test_flatten_names_what_is_built():
-    config = {"model": {"_target_": "a.b.Net", "_partial_": True, "size": {"l_max": 1}}, "seed": 3}
-    assert flatten(config) == {"model": "Net", "model.size.l_max": 1, "seed": 3}
+    config = {"model": {"_target_": "a.b.Net", "_partial_": True, "size": {"l_max": 1}}, "seed": 3, "averaging": {}}
+    assert flatten(config) == {"model": "Net", "model.size.l_max": 1, "seed": 3, "averaging": "none"}
 
 
 def test_errors_in_one_line():

@@ -235,6 +235,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
         elif str(key).startswith("_"):
             continue
+        elif isinstance(value, Mapping) and not value:
+            flat[name] = "none"  # a choice such as averaging=none, which would be missing beside the others
         elif isinstance(value, Mapping):
             flat.update(flatten(value, f"{name}."))
         else:
