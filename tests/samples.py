@@ -10,15 +10,14 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from omegaconf import OmegaConf
 
+from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.data.graphs import graph
 from mlip_sweep.models import rescaling
-from mlip_sweep.models.checkpoint import build
+from mlip_sweep.models.checkpoint import PACKAGES, build
 from mlip_sweep.models.interface import Potential
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-PACKAGES = {"nequip": "nequip", "mace": "mace-torch"}
 
 
 def installed(package: str) -> bool:
@@ -91,5 +90,5 @@ def small_model(architecture: str, dataset: Dataset, *, dtype: str = "float64", 
     config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / f"{architecture}.yaml"))
     size = {"nequip": {"num_features": 4, "radial_mlp_width": 8}, "mace": {"num_channels": 4, "radial_mlp_width": 8}}
     config |= size[architecture] | changes
-    graphs = [graph(frame, config["cutoff"]) for frame in dataset.train]
+    graphs = graphs_of(dataset.train, config["cutoff"])
     return build(config, dataset, graphs, rescaling.forces_rms(dataset), dtype=dtype, seed=seed).eval()

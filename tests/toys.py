@@ -1,5 +1,7 @@
 """Toy potentials whose trajectories are known from elsewhere: from ASE's own calculators, or on paper."""
 
+from abc import abstractmethod
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -20,8 +22,9 @@ class Pairwise(Potential):
             cutoff=cutoff, atomic_numbers=numbers, rescaling=Rescaling(1.0, [0.0] * len(numbers)), dtype="float64"
         )
 
+    @abstractmethod
     def pair_energy(self, distance: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Energies of pairs, (E,) eV, at distances (E,) Å."""
 
     def atomic_energies(self, batch: GraphBatch) -> Tensor:
         pair = 0.5 * self.pair_energy(batch.edge_vectors().norm(dim=1))  # (E,)

@@ -13,10 +13,8 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mlip_sweep.config import config_folder, parse
+from mlip_sweep.config import DEFAULT_URI, config_folder, parse
 from mlip_sweep.errors import InputError
-
-DEFAULT_URI = "sqlite:///mlflow.db"
 
 
 @hydra.main(config_path=str(config_folder("conf")), config_name="run", version_base="1.3")

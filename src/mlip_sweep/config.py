@@ -10,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip_sweep.errors import InputError
 
+DEFAULT_URI = "sqlite:///mlflow.db"  # of MLflow, in the current folder
+
 # Which measurement brings the metrics that begin with a prefix.
 MEASURED_BY = {
     "loss_entropy": "landscape",
@@ -79,7 +81,7 @@ class LossSettings:
 class TrackingSettings:
     """Config group `tracking`."""
 
-    uri: str = "sqlite:///mlflow.db"
+    uri: str = DEFAULT_URI
     experiment: str = "mlip-sweep"
 
 

@@ -8,12 +8,11 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mlip_sweep.config import config_folder, made
+from mlip_sweep.config import config_folder
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import timed
-from mlip_sweep.measurement.interface import check_measurement
 from mlip_sweep.models import checkpoint
-from mlip_sweep.run import Results, describe
+from mlip_sweep.run import Results, data_of, measurements_of
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.run import record
 from mlip_sweep.tracking.store import existing
@@ -44,7 +43,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
         raise InputError(f"{folder / 'config.yaml'}: not the config of a run; give the folder of a model")
     chosen = measurement_config(cfg, overrides)
     model = checkpoint.load(folder, device=device)
-    measurements = {str(key): made(entry, "measurement") for key, entry in chosen.measurement.items()}
+    measurements = measurements_of(chosen)
     with record(
         uri=uri,
         experiment=cfg.tracking.experiment,
@@ -55,10 +54,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
         with rec.phase("data"):
-            dataset = made(chosen.dataset, "dataset")
-            describe(rec, dataset)
-            for measure in measurements.values():
-                check_measurement(measure, dataset)
+            dataset = data_of(chosen, rec, measurements)
         results = Results(rec)
         for key, measure in measurements.items():
             results(key, timed(key, measure, model, dataset))

@@ -72,10 +72,7 @@ def run(
         config = OmegaConf.to_yaml(cfg, resolve=True)
         rec.config(config)
         with rec.phase("data"):
-            dataset: Dataset = made(cfg.dataset, "dataset")
-            describe(rec, dataset)
-            for measure in measurements.values():
-                check_measurement(measure, dataset)
+            dataset = data_of(cfg, rec, measurements)
         with rec.phase("model"):
             train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
             rescaling = made(cfg.rescaling, "rescaling")(dataset)
@@ -136,8 +133,25 @@ def prepare(cfg: DictConfig, settings: RunSettings) -> tuple[Recipe, dict[str, M
         averaging=made(cfg.averaging, "averaging") or None,
         cycle=made(cfg.loss.cycle, "loss") if cfg.loss.cycle else None,
     )
-    measurements = {str(key): made(entry, "measurement") for key, entry in (cfg.measurement or {}).items()}
-    return recipe, measurements
+    return recipe, measurements_of(cfg)
+
+
+def measurements_of(cfg: DictConfig) -> dict[str, Measurement]:
+    """The entries of the config group `measurement`, by name."""
+    return {str(key): made(entry, "measurement") for key, entry in (cfg.measurement or {}).items()}
+
+
+def data_of(cfg: DictConfig, rec: RunRecord, measurements: Mapping[str, Measurement]) -> Dataset:
+    """The data set of a config, recorded, and found fit for what will be measured on it.
+
+    Raises:
+        InputError: it cannot be had, or a measurement cannot work on it.
+    """
+    dataset: Dataset = made(cfg.dataset, "dataset")
+    describe(rec, dataset)
+    for measure in measurements.values():
+        check_measurement(measure, dataset)
+    return dataset
 
 
 def describe(rec: RunRecord, dataset: Dataset) -> None:

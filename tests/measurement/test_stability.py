@@ -29,9 +29,6 @@ class Network(Springs):
         self.lengths = atoms.get_all_distances()
         self.size = len(atoms)
 
-    def pair_energy(self, distance):
-        raise NotImplementedError
-
     def atomic_energies(self, batch):
         import torch
 

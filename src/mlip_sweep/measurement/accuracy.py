@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from mlip_sweep import keys
+from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.data.graphs import batches, graph
+from mlip_sweep.data.graphs import batches
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
 from mlip_sweep.measurement.interface import Report
 from mlip_sweep.measurement.plots_accuracy import parity_figure
@@ -40,7 +41,7 @@ def predict(
     device = device_of(model)
     energies, forces = [torch.zeros(0)], [torch.zeros(0, 3)]
     with evaluating(model), torch.no_grad():
-        for batch in batches([graph(frame, model.cutoff) for frame in frames], max_atoms):
+        for batch in batches(graphs_of(frames, model.cutoff), max_atoms):
             prediction = model(batch.to(device))
             energies.append(prediction.energy.cpu())
             forces.append(prediction.forces.cpu())

@@ -12,11 +12,11 @@ from hydra.utils import get_class
 from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import DTYPES, Potential
+from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 FORMAT = 1
-EXTRAS = {"nequip": "nequip", "mace": "mace"}  # library that a model needs -> extra that brings it
+PACKAGES = {"nequip": "nequip", "mace": "mace-torch"}  # library, and extra of that name, -> distribution
 
 
 def build(
@@ -64,13 +64,12 @@ def check_installed(target: str) -> None:
         InputError: naming the extra that brings it.
     """
     library = target.split(".")[-2]
-    packages = {"nequip": "nequip", "mace": "mace-torch"}
-    if library in EXTRAS:
+    if library in PACKAGES:
         try:
-            metadata.version(packages[library])
+            metadata.version(PACKAGES[library])
         except metadata.PackageNotFoundError:
             raise InputError(
-                f"model={library}: its library is not installed; pip install 'mlip-sweep[{EXTRAS[library]}]'"
+                f"model={library}: its library is not installed; pip install 'mlip-sweep[{library}]'"
             ) from None
 
 
@@ -154,10 +153,10 @@ def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potenti
     target = values.pop("_target_")
     check_installed(target)
     cls = _class_of(target)
-    if values["dtype"] not in DTYPES:
-        raise InputError(f"trainer.dtype={values['dtype']!r}: choose one of {', '.join(DTYPES)}")
     try:
         model = cls(rescaling=rescaling, **values)
+    except InputError:
+        raise
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         given = ", ".join(f"{name}={value}" for name, value in values.items())
         raise InputError(f"model {target}: {error} (given {given})") from error

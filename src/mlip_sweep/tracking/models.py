@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.run import RunRecord
@@ -78,7 +79,7 @@ def local_path(uri: str, tracking_uri: str | None = None) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    place = store.prepare(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store.DEFAULT_URI)
+    place = store.prepare(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     try:
         location = _location_of_run(uri, place) if uri.startswith("runs:/") else _location_of_model(uri, place)
         return Path(download_artifacts(artifact_uri=location, tracking_uri=place, registry_uri=place))

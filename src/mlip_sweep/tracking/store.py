@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # MLflow takes 4 s to import: every function imports what it needs, so that this module stays light.
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
 ANSWER_SECONDS = 10
