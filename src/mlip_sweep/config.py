@@ -20,6 +20,7 @@ MEASURED_BY = {
     "mae_": "accuracy",
     "extrapolation_": "accuracy",
     "md_": "stability",
+    "inference_": "inference_time",
 }
 
 

@@ -77,6 +77,8 @@ def md_failures(reason: str) -> str:
 
 # Cost.
 PARAMETERS: Final = "parameters"
+INFERENCE_TIME: Final = "inference_time_us_atom"  # energy and forces, neighbours given
+INFERENCE_TIME_STDERR: Final = "inference_time_us_atom_stderr"
 
 
 def wall_time(phase: str) -> str:
