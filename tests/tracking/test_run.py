@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from mlip_sweep import keys
 from mlip_sweep.measurement.interface import Report
@@ -135,6 +136,15 @@ def test_metrics_of_lightning_all_arrive(uri):
     assert sorted((m.step, m.value) for m in history) == [(n, float(n)) for n in range(100)]
     run = stored(uri, rec.run_id)
     assert run.metrics == {keys.TRAIN_LOSS: 99.0, keys.VALIDATION_LOSS: 7.0}
+
+
+def test_metrics_arrive_from_every_task_of_a_slurm_job(uri, monkeypatch):
+    monkeypatch.setattr(
+        rank_zero_only, "rank", 3
+    )  # what Lightning makes of SLURM_PROCID; each task is a run of its own
+    with record(uri=uri, experiment="runs", name="task 3") as rec:
+        rec.logger.log_metrics({keys.TRAIN_LOSS: 2.0}, step=0)
+    assert stored(uri, rec.run_id).metrics == {keys.TRAIN_LOSS: 2.0}
 
 
 def test_a_metric_that_cannot_be_stored_fails_the_run(uri):

@@ -218,3 +218,25 @@ def test_a_training_that_diverges_says_so(architecture, tmp_path):
     wild = replace(recipe(), optimizer=partial(torch.optim.SGD, lr=1e30))
     with pytest.raises(InputError, match=r"diverged.*optimizer\.lr"):
         fit(model, graphs, graphs, wild, settings(max_epochs=2, gradient_clip=1e30), seed=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_a_task_of_a_slurm_job_trains_as_anywhere_and_leaves_its_signals_to_the_launcher(
+    architecture, tmp_path, monkeypatch
+):
+    job = {"JOB_ID": 7, "JOB_NAME": "sweep", "NTASKS": 4, "NTASKS_PER_NODE": 4, "PROCID": 3, "LOCALID": 3, "NODEID": 0}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    requeue = (signal.SIGUSR1, signal.SIGUSR2)
+    before = [signal.getsignal(number) for number in requeue]
+    during = []
+
+    class Look(Callback):
+        def on_train_start(self, trainer, pl_module):
+            during.extend(signal.getsignal(number) for number in requeue)
+            assert trainer.world_size == 1
+            assert trainer.is_global_zero
+
+    train(tmp_path, architecture=architecture, callbacks=[Look()], max_epochs=1)
+    assert during == before
+    assert (tmp_path / "last.ckpt").is_file()

@@ -8,7 +8,6 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from mlflow.utils.async_logging.run_operations import RunOperations
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 UNCONFIRMED_CALLS = 1000  # how many calls may be on their way before a log waits for them
 
@@ -39,7 +38,6 @@ class MetricsLogger(Logger):
         """The run's id."""
         return self._run_id
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Send metrics at a step, without waiting; Lightning's own `epoch` is left out, as no result."""
         now = int(time.time() * 1000)
@@ -51,7 +49,6 @@ class MetricsLogger(Logger):
         if len(self._pending) >= UNCONFIRMED_CALLS:
             self.flush()
 
-    @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run's record holds the whole config already."""
 

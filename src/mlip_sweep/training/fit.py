@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
 from mlip_sweep import keys
@@ -97,6 +98,9 @@ def fit(
             max_epochs=settings.max_epochs,
             accelerator=accelerator(settings.accelerator),
             devices=1,
+            # One process, whatever the scheduler: inside a Slurm job Lightning would take over its signals and requeue it
+            # beside the launcher, and count its tasks as ranks of one training.
+            plugins=[LightningEnvironment()],
             gradient_clip_val=settings.gradient_clip,
             inference_mode=False,  # forces need gradients in validation too
             num_sanity_val_steps=0,
