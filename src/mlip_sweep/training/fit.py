@@ -98,8 +98,8 @@ def fit(
             max_epochs=settings.max_epochs,
             accelerator=accelerator(settings.accelerator),
             devices=1,
-            # One process, whatever the scheduler: inside a Slurm job Lightning would take over its signals and requeue it
-            # beside the launcher, and count its tasks as ranks of one training.
+            # One process, whatever the scheduler: inside a Slurm job Lightning would requeue it beside the launcher,
+            # and count its tasks as ranks of one training.
             plugins=[LightningEnvironment()],
             gradient_clip_val=settings.gradient_clip,
             inference_mode=False,  # forces need gradients in validation too
