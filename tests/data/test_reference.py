@@ -7,7 +7,7 @@ from ase.build import molecule
 from ase.calculators.fd import calculate_numerical_forces
 
 from mlip_sweep.data import reference
-from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_version
+from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
 from mlip_sweep.errors import InputError
 
 GFN2 = {"method": "GFN2-xTB"}
@@ -67,4 +67,4 @@ def test_without_tblite_the_remedy_is_named(monkeypatch):
         reference_calculator(GFN2)
     monkeypatch.setattr(reference, "version", missing)
     with pytest.raises(InputError, match=r"pip install 'mlip-sweep\[xtb\]'"):
-        reference_version()
+        reference_versions(GFN2)

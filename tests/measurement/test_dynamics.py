@@ -15,10 +15,12 @@ from toys import LennardJones, Spoiled, Springs, frame_of
 from mlip_sweep.data.graphs import graph
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.calculator_model import CalculatorModel
-from mlip_sweep.measurement.dynamics import Berendsen, bonds_of, molecular_dynamics
+from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.failure import UNLIMITED, Limits, bonds_of, check_start
+from mlip_sweep.measurement.integrators import Berendsen
 
 ARGON = {"sigma": 3.4, "epsilon": 0.0104}
-QUIET = {"progress": False, "max_bond_A": None}
+QUIET = {"progress": False, "limits": UNLIMITED}
 
 
 def argon(replicas: int, *, periodic: bool = True) -> tuple[Atoms, np.ndarray]:
@@ -175,7 +177,7 @@ def test_a_bond_that_breaks_is_a_failure_at_the_step_where_it_is_too_long():
     momenta[:, 1, 2] = speed * mass / units.fs
     momenta[:, 0, 2] = -momenta[:, 1, 2]
     model = Springs(stiffness=0.0, length=1.0)
-    found = molecular_dynamics(model, frame, momenta, n_steps=100, max_bond_A=2.0, progress=False)
+    found = molecular_dynamics(model, frame, momenta, n_steps=100, limits=Limits(bond=2.0), progress=False)
     assert found.reason == ["bond", "bond", ""]
     assert found.last_step.tolist() == [63, 32, 100]  # 1.25 / 0.02 = 62.5 and 1.25 / 0.04 = 31.25 steps
     assert (found.positions[0, 1, 2] - found.positions[0, 0, 2]) == pytest.approx(0.75 + 63 * 0.02)
@@ -183,7 +185,7 @@ def test_a_bond_that_breaks_is_a_failure_at_the_step_where_it_is_too_long():
 
 def test_a_bond_across_the_boundary_is_followed_there():
     frame = frame_of(Atoms("H2", [[0, 0, 0.2], [0, 0, 8.0 - 0.55]], cell=[8, 8, 8], pbc=True))
-    bonds = bonds_of(frame, 2.0)
+    bonds = bonds_of(frame)
     assert len(bonds) == 1
     (i, j), shift = bonds.pairs[:, 0], bonds.shift[0]
     assert np.linalg.norm(frame.positions[j] - frame.positions[i] + shift) == pytest.approx(0.75)
@@ -196,14 +198,14 @@ def test_a_bond_across_the_boundary_is_followed_there():
 
 def test_bonds_are_those_of_a_chemist():
     frame = frame_of(molecule("CH3CH2OH"))
-    found = {tuple(sorted(frame.atomic_numbers[list(pair)].tolist())) for pair in bonds_of(frame, 2.0).pairs.T}
-    assert len(bonds_of(frame, 2.0)) == 8
+    found = {tuple(sorted(frame.atomic_numbers[list(pair)].tolist())) for pair in bonds_of(frame).pairs.T}
+    assert len(bonds_of(frame)) == 8
     assert found == {(6, 6), (6, 8), (1, 6), (1, 8)}
 
 
 def test_a_bond_too_long_from_the_outset_is_refused():
     with pytest.raises(InputError, match=r"max_bond_A=2\.0: bond Cu0-Cu1 .* already 2\.55 Å"):
-        bonds_of(frame_of(bulk("Cu", cubic=True)), 2.0)
+        check_start(frame_of(bulk("Cu", cubic=True)), Limits(bond=2.0))
 
 
 def test_a_model_that_fails_at_once_fails_at_step_zero():

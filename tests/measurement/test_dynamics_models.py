@@ -8,6 +8,7 @@ from samples import architectures, ethanol_dataset, small_model
 
 from mlip_sweep import keys
 from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.failure import UNLIMITED
 from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, simulate, starting_geometry
 from mlip_sweep.measurement.stability import time_to_failure
 from mlip_sweep.models.calculator import PotentialCalculator
@@ -40,7 +41,7 @@ def test_networks_conserve_energy(architecture):
         initial_momenta(start, protocol),
         n_steps=80,
         timestep_fs=0.25,
-        max_bond_A=None,
+        limits=UNLIMITED,
         sample_every=1,
         progress=False,
     )

@@ -9,6 +9,7 @@ from ase.neighborlist import neighbor_list
 from toys import LennardJones, frame_of
 
 from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.failure import UNLIMITED
 from mlip_sweep.measurement.verlet import VerletList
 
 CPU = torch.device("cpu")
@@ -68,7 +69,7 @@ def test_forces_equal_those_of_a_list_without_skin():
     model = LennardJones(sigma=3.4, epsilon=0.0104, cutoff=6.0, onset=4.5)
     runs = [
         molecular_dynamics(
-            model, frame_of(atoms), momenta, n_steps=60, timestep_fs=3.0, max_bond_A=None, skin_A=skin, progress=False
+            model, frame_of(atoms), momenta, n_steps=60, timestep_fs=3.0, limits=UNLIMITED, skin_A=skin, progress=False
         )
         for skin in (1e-9, 0.5, 3.0)
     ]

@@ -1,6 +1,7 @@
-"""The reference method that makes labels where there are none: GFN2-xTB, by tblite.
+"""The reference methods that make labels where there are none: GFN2-xTB by tblite, and ASE's EMT for metals.
 
 Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15 (2019) 1652, doi:10.1021/acs.jctc.8b01176.
+Jacobsen, Stoltze & Nørskov, Surf. Sci. 366 (1996) 394, doi:10.1016/0039-6028(96)00816-3.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,22 +9,25 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import ase
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
 from ase.data import ground_state_magnetic_moments
 from threadpoolctl import threadpool_limits
 
 from mlip_sweep.errors import InputError
 
-METHODS = ("GFN2-xTB", "GFN1-xTB")
+XTB = ("GFN2-xTB", "GFN1-xTB")
+METHODS = (*XTB, "EMT")
 
 
 def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
     """The calculator that makes a data set's labels again.
 
     Args:
-        reference: `Dataset.reference`: {"method": "GFN2-xTB"}, and "charge" or "multiplicity" (2S + 1) where the
-            molecule is not a neutral singlet.
+        reference: `Dataset.reference`: {"method": "EMT"}, or {"method": "GFN2-xTB"}, and "charge" or "multiplicity"
+            (2S + 1) where the molecule is not a neutral singlet.
 
     Raises:
         InputError: an unknown method, or tblite is not installed.
@@ -31,6 +35,8 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
     method = reference.get("method")
     if method not in METHODS:
         raise InputError(f"dataset.reference: method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if method == "EMT":
+        return EMT()
     try:
         from tblite.ase import TBLite  # an extra that few need, and slow to import
     except ImportError as error:
@@ -54,14 +60,16 @@ def one_thread(reference: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def reference_version() -> str:
-    """Version of tblite, without importing it.
+def reference_versions(reference: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of what computes the labels, by package, without importing tblite.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it is needed and not installed.
     """
+    if reference.get("method") not in XTB:
+        return {"ase": ase.__version__}
     try:
-        return version("tblite")
+        return {"tblite": version("tblite"), "ase": ase.__version__}
     except PackageNotFoundError as error:
         raise InputError("labels by xTB need tblite: pip install 'mlip-sweep[xtb]'") from error
 

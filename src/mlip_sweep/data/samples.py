@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import ase
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlip_sweep.data.cache import made_once
-from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_version
+from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_versions
 from mlip_sweep.data.sampling import Dynamics, Trajectory, relaxed, trajectory
 from mlip_sweep.errors import InputError
 
@@ -65,7 +64,7 @@ def samples(
         "format": FORMAT,
         "molecule": [molecule.numbers.tolist(), molecule.positions.tolist()],
         "reference": dict(reference),
-        "versions": {"tblite": reference_version(), "ase": ase.__version__},
+        "versions": reference_versions(reference),
         "sets": {label: list(settings) for label, settings in sets.items()},
         "dynamics": asdict(dynamics),
         "seed": seed,

@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import ase
 import numpy as np
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
@@ -14,10 +13,10 @@ from mlip_sweep.data.cache import made_once
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.calculator_model import CalculatorModel
-from mlip_sweep.measurement.dynamics import SURVIVED
+from mlip_sweep.measurement.failure import SURVIVED
 from mlip_sweep.measurement.md_protocol import MDProtocol, simulate, starting_geometry
 
-FORMAT = 1  # of the kept file, and of the engine: raise it whenever either changes what is in it
+FORMAT = 2  # of the kept file, and of the engine: raise it whenever either changes what is in it
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def reference_control(
     Raises:
         InputError: the data set does not say how its labels are made, or the method is not installed.
     """
-    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_version
+    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_versions
 
     if dataset.reference is None:
         raise InputError(
@@ -63,7 +62,7 @@ def reference_control(
         "format": FORMAT,
         "start": [getattr(start, name).tolist() for name in ("atomic_numbers", "positions", "cell", "pbc")],
         "reference": dict(reference),
-        "versions": {"tblite": reference_version(), "ase": ase.__version__},
+        "versions": reference_versions(reference),
         "protocol": asdict(protocol),
     }
     key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()

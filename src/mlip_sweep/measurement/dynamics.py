@@ -1,31 +1,16 @@
 """Batched molecular dynamics: all replicas of one structure advance as one graph.
 
-The step is ASE's, so that trajectories from the same start are the same (`ase.md.nvtberendsen.NVTBerendsen` with its
-default `fixcm=True`; without a thermostat `ase.md.verlet.VelocityVerlet`). Berendsen et al., J. Chem. Phys. 81, 3684
-(1984), https://doi.org/10.1063/1.448118:
-
-    p  <- λ p,  λ² = 1 + (T₀/T − 1) Δt/τ,  0.9 ≤ λ ≤ 1.1     thermostat
-    p  <- p + Δt/2 F;   p <- p − Σp/A                        half-step; the sum is taken away with the thermostat only
-    r  <- r + Δt p/m;   p <- p + Δt/2 F(r)
-
-| symbol | name        | unit inside this file                         |
-| ------ | ----------- | --------------------------------------------- |
-| r      | positions   | Å, (R, A, 3), never wrapped into the cell     |
-| p      | momenta     | ASE's: u · Å / (Å √(u/eV)), (R, A, 3)         |
-| m      | masses      | u, (A, 1)                                     |
-| F      | forces      | eV/Å, (R, A, 3)                               |
-| Δt, τ  | timestep, … | ASE's unit of time, Å √(u/eV)                 |
-| T      | temperature | K, = 2 E_kin / (3 A k_B), as ASE counts it    |
+The steps are ASE's (`measurement.integrators` has the equations), so that trajectories from the same start are the
+same. In the loop nothing waits for the device but the search for neighbours: a failure is marked there and then on the
+device (`measurement.failure`), and every few steps the replicas that failed leave the batch.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
-from ase import Atoms, units
+from ase import units
 from ase.data import atomic_masses
-from ase.geometry.analysis import Analysis
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -33,86 +18,13 @@ from tqdm import tqdm
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
+from mlip_sweep.measurement.failure import SURVIVED, Limits, Watch
+from mlip_sweep.measurement.integrators import Integrator, Thermostat, kinetic_temperature
+from mlip_sweep.measurement.trajectories import Snapshot, Trajectories
 from mlip_sweep.measurement.verlet import VerletList
 
-SURVIVED: Final = ""
-REASONS: Final = ("position", "bond", "energy", "forces")  # in the order in which a step looks for them
-
-
-@dataclass(frozen=True)
-class Berendsen:
-    """Weak coupling to a bath at `temperature_K` with time constant `time_fs`."""
-
-    temperature_K: float  # noqa: N815 (the unit)
-    time_fs: float
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """What became of R replicas of A atoms.
-
-    | field            | shape     | unit                                                              |
-    | ---------------- | --------- | ----------------------------------------------------------------- |
-    | last_step        | (R,)      | step at which it failed, or the last of the simulation            |
-    | reason           | (R,)      | one of `REASONS`, or "" for a replica that survived               |
-    | time_fs          | (K,)      | fs, when the traces were sampled                                  |
-    | temperature      | (K, R)    | K, NaN from a replica's failure on                                |
-    | potential_energy | (K, R)    | eV, likewise                                                      |
-    | positions        | (R, A, 3) | Å, at the last step                                               |
-    | momenta          | (R, A, 3) | ASE units, at the last step (before its second half if it failed) |
-    """
-
-    last_step: NDArray[np.int64]
-    reason: list[str]
-    time_fs: NDArray[np.float64]
-    temperature: NDArray[np.float64]
-    potential_energy: NDArray[np.float64]
-    positions: NDArray[np.float64]
-    momenta: NDArray[np.float64]
-
-    @property
-    def failed(self) -> NDArray[np.bool_]:
-        """Which replicas failed, (R,)."""
-        return np.array([reason != SURVIVED for reason in self.reason])
-
-    def last_time_ps(self, timestep_fs: float) -> NDArray[np.float64]:
-        """Time of the last step, (R,) ps."""
-        return self.last_step.astype(np.float64) * (timestep_fs / 1000.0)
-
-
-@dataclass(frozen=True)
-class Bonds:
-    """Bonds of a starting geometry: `pairs` (2, B), and `shift` (B, 3) Å from the second atom to its image nearby."""
-
-    pairs: NDArray[np.int64]
-    shift: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return self.pairs.shape[1]
-
-
-def bonds_of(start: Frame, max_bond_A: float) -> Bonds:
-    """Bonds as `ase.geometry.analysis.Analysis` finds them (natural cutoffs), each to its nearest periodic image.
-
-    A bond is followed with the image that it has at the start, so that an atom that leaves does not become bonded again
-    to the next copy of its partner.
-
-    Raises:
-        InputError: a bond is longer than `max_bond_A` from the outset, so that every replica would fail at once.
-    """
-    atoms = Atoms(numbers=start.atomic_numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
-    (unique,) = Analysis(atoms).unique_bonds
-    pairs = np.array([(i, j) for i, partners in enumerate(unique) for j in partners if i != j], dtype=np.int64)
-    pairs = pairs.reshape(-1, 2).T
-    nearest = np.array([atoms.get_distance(i, j, mic=True, vector=True) for i, j in pairs.T]).reshape(-1, 3)
-    lengths = np.linalg.norm(nearest, axis=1)
-    if len(lengths) and lengths.max() >= max_bond_A:
-        i, j = pairs[:, lengths.argmax()]
-        raise InputError(
-            f"max_bond_A={max_bond_A}: bond {atoms.symbols[i]}{i}-{atoms.symbols[j]}{j} of the starting geometry "
-            f"({start.origin or 'a frame'}) is already {lengths.max():.2f} Å long; choose a larger max_bond_A"
-        )
-    return Bonds(pairs, nearest - (start.positions[pairs[1]] - start.positions[pairs[0]]))
+# Steps between two looks for failures. Off the CPU a look waits for all that is under way; on it a look is free.
+CHECK_EVERY: Final = 25
 
 
 @torch.no_grad()
@@ -123,17 +35,18 @@ def molecular_dynamics(
     *,
     n_steps: int,
     timestep_fs: float = 1.0,
-    thermostat: Berendsen | None = None,
-    max_bond_A: float | None = 2.0,
+    thermostat: Thermostat | None = None,
+    limits: Limits = Limits(),  # noqa: B008 (it cannot change)
     skin_A: float = 2.0,
     sample_every: int = 10,
+    trajectory_every: int | None = None,
+    check_every: int | None = None,
     progress: bool = True,
 ) -> Trajectories:
     """Run every replica from the same positions with its own momenta, until it fails or `n_steps` are done.
 
-    A replica fails when a position is not finite, when a bond of the starting geometry is longer than `max_bond_A`
-    (None: bonds are not looked at), or when its energy or a force is not finite; it then leaves the batch. An exception
-    raised by the model is not a failure and passes through. The model is left in the mode it was in.
+    A replica fails when a position, its energy or a force is not finite, or beyond a limit; it then leaves the batch.
+    An exception raised by the model is not a failure and passes through. The model is left in the mode it was in.
 
     Args:
         model: what gives energies and forces; it runs on the device where its parameters are.
@@ -142,10 +55,12 @@ def molecular_dynamics(
         n_steps: number of timesteps.
         timestep_fs: Δt, fs.
         thermostat: None for constant energy.
-        max_bond_A: Å.
+        limits: what counts as a failure.
         skin_A: Å; it changes the speed, never the result.
         sample_every: steps between samples of the traces.
-        progress: show a progress bar with the time left.
+        trajectory_every: steps between snapshots of every replica; None for none.
+        check_every: steps between two looks for failures, which are dated exactly all the same; None chooses by device.
+        progress: show a progress bar.
 
     Raises:
         InputError: a setting that cannot work.
@@ -153,101 +68,143 @@ def molecular_dynamics(
     for name, value in (("n_steps", n_steps), ("timestep_fs", timestep_fs), ("skin_A", skin_A)):
         if not value > 0:
             raise InputError(f"{name}={value}: molecular dynamics needs a value above zero")
-    if thermostat is not None and thermostat.time_fs < timestep_fs:
-        raise InputError(
-            f"thermostat_fs={thermostat.time_fs}: shorter than the timestep of {timestep_fs} fs; raise it, to 250 say"
-        )
     with evaluating(model):
-        engine = _Engine(model, start, momenta, max_bond_A=max_bond_A, skin_A=skin_A)
-        engine.evaluate(step=0)
-        engine.sample(step=0)
+        engine = _Engine(model, start, momenta, thermostat, timestep_fs, limits, skin_A)
+        if check_every is None:
+            check_every = 1 if engine.positions.device.type == "cpu" else CHECK_EVERY
         with tqdm(total=n_steps, desc="MD", unit="step", leave=False, disable=not progress) as bar:
-            for step in range(1, n_steps + 1):
-                if not len(engine.alive):
-                    break
-                engine.step(step, timestep_fs * units.fs, thermostat)
+            for step in range(n_steps + 1):
+                if step == 0:
+                    engine.evaluate(0)
+                else:
+                    engine.step(step)
+                    bar.update()
                 if step % sample_every == 0:
                     engine.sample(step)
-                bar.set_postfix(alive=len(engine.alive), refresh=False)
-                bar.update()
+                if trajectory_every is not None and step % trajectory_every == 0:
+                    engine.snapshot(step)
+                if step % check_every == 0:
+                    engine.drop_failed()
+                    bar.set_postfix(alive=len(engine.alive), refresh=False)
+                    if not len(engine.alive):
+                        break
     return engine.result(n_steps, timestep_fs)
 
 
 class _Engine:
-    """The replicas still alive (their tensors have shape (R', A, 3)) and the records of all R of them."""
+    """The replicas still in the batch (their tensors have shape (R', A, 3)) and the records of all R of them.
+
+    A replica that has failed keeps the state in which it did, and the model is shown the start in its place, until
+    `drop_failed` takes it out.
+    """
 
     def __init__(
-        self, model: ForceField, start: Frame, momenta: NDArray[np.float64], *, max_bond_A: float | None, skin_A: float
+        self,
+        model: ForceField,
+        start: Frame,
+        momenta: NDArray[np.float64],
+        thermostat: Thermostat | None,
+        timestep_fs: float,
+        limits: Limits,
+        skin_A: float,
     ) -> None:
         replicas = len(momenta)
         device = device_of(model)
         self.model = model
         self.alive = np.arange(replicas)
-        self.positions = torch.as_tensor(start.positions, dtype=torch.float64, device=device).repeat(replicas, 1, 1)
+        self.start = torch.as_tensor(start.positions, dtype=torch.float64, device=device)
+        self.positions = self.start.repeat(replicas, 1, 1)
         self.momenta = torch.as_tensor(momenta, dtype=torch.float64, device=device).clone()
         self.forces = torch.zeros_like(self.positions)
         self.energy = torch.zeros(replicas, dtype=torch.float64, device=device)
         self.masses = torch.as_tensor(atomic_masses[start.atomic_numbers], dtype=torch.float64, device=device)[:, None]
+        self.integrator = Integrator(thermostat, timestep_fs, self.masses, replicas)
+        self.watch = Watch(start, replicas, limits, device)
         self.list = VerletList(start, replicas, cutoff=float(model.cutoff), skin=skin_A, device=device)
-        self.max_bond_A = max_bond_A
-        if max_bond_A is not None:
-            bonds = bonds_of(start, max_bond_A)
-            self.bonded = torch.as_tensor(bonds.pairs, device=device)  # (2, B)
-            self.bond_shift = torch.as_tensor(bonds.shift, device=device)  # (B, 3)
 
         self.last_step = np.full(replicas, -1, dtype=np.int64)
         self.reason = [SURVIVED] * replicas
-        self.last_positions = self.positions.cpu().numpy().copy()
-        self.last_momenta = self.momenta.cpu().numpy().copy()
+        self.last_positions = np.tile(start.positions, (replicas, 1, 1))
+        self.last_momenta = momenta.copy()
         self.sampled_steps: list[int] = []
-        self.samples: list[NDArray[np.float64]] = []  # (2, R) each: temperature, potential energy
+        self.samples: list[Tensor] = []  # (2, R) each: temperature, potential energy
+        self.snapshots: list[list[Snapshot]] = [[] for _ in range(replicas)]
 
-    def temperature(self) -> Tensor:
-        """Kinetic temperature of each replica, (R', 1, 1) K, over 3 A degrees of freedom as in ASE."""
-        twice_kinetic = (self.momenta.square() / self.masses).sum((1, 2), keepdim=True)
-        return twice_kinetic / (3 * len(self.masses) * units.kB)
-
-    def step(self, step: int, dt: float, thermostat: Berendsen | None) -> None:
-        """One timestep of the scheme at the head of this file; `dt` in ASE's unit of time."""
-        if thermostat is not None:
-            # At rest T₀/T is infinite and λ is 1.1, as in ASE: the momenta stay zero until forces act.
-            ratio = thermostat.temperature_K / self.temperature() - 1.0
-            squared = 1.0 + ratio * (dt / (thermostat.time_fs * units.fs))
-            self.momenta = self.momenta * squared.sqrt().clamp(0.9, 1.1)
-        self.momenta = self.momenta + 0.5 * dt * self.forces
-        if thermostat is not None:
-            self.momenta = self.momenta - self.momenta.mean(dim=1, keepdim=True)
-        self.positions = self.positions + dt * self.momenta / self.masses
-        # Looked at before the model sees them: no model has to make sense of a molecule that has come apart.
-        self._drop(step, "position", ~self.positions.isfinite().flatten(1).all(dim=1))
-        if self.max_bond_A is not None:
-            first, second = self.bonded
-            vectors = self.positions[:, second] - self.positions[:, first] + self.bond_shift  # (R', B, 3)
-            self._drop(step, "bond", (vectors.square().sum(-1) > self.max_bond_A**2).any(dim=1))
+    def step(self, step: int) -> None:
+        """One timestep."""
+        positions, momenta = self.integrator.move(self.positions, self.momenta, self.forces)
+        failed = self.watch.failed[:, None, None]
+        self.positions = torch.where(failed, self.positions, positions)
+        self.momenta = torch.where(failed, self.momenta, momenta)
+        self.watch.positions(step, self.positions)
         self.evaluate(step)
-        self.momenta = self.momenta + 0.5 * dt * self.forces
+        kicked = self.integrator.kick(self.momenta, self.forces)
+        self.momenta = torch.where(self.watch.failed[:, None, None], self.momenta, kicked)
+        self.watch_motion(step)
 
     def evaluate(self, step: int) -> None:
-        """Energies and forces at the present positions; replicas whose numbers are not finite leave."""
-        if not len(self.alive):
-            return
-        prediction = self.model(self.list.graph(self.positions))
+        """Energies and forces at the present positions."""
+        shown = torch.where(self.watch.failed[:, None, None], self.start, self.positions)
+        graph = self.list.graph(shown)
+        self.watch.pairs(step, graph, self.list.squared_lengths)
+        prediction = self.model(graph)
         self.energy = prediction.energy.double()
         self.forces = prediction.forces.double().reshape(self.positions.shape)
-        self._drop(step, "energy", ~self.energy.isfinite())
-        self._drop(step, "forces", ~self.forces.isfinite().flatten(1).all(dim=1))
+        self.watch.prediction(step, self.energy, self.forces)
+        if step == 0:
+            self.watch_motion(step)
+
+    def watch_motion(self, step: int) -> None:
+        """Look at temperature and total energy, where a limit asks for it."""
+        if self.watch.watches_motion:
+            temperature = self.temperature()
+            kinetic = 1.5 * len(self.masses) * units.kB * temperature
+            self.watch.motion(step, temperature, self.energy + kinetic)
+
+    def temperature(self) -> Tensor:
+        """Kinetic temperature of each replica, (R',) K."""
+        return kinetic_temperature(self.momenta, self.masses).flatten()
 
     def sample(self, step: int) -> None:
         """Add temperature and potential energy to the traces."""
-        values = np.full((2, len(self.reason)), np.nan)
-        values[:, self.alive] = torch.stack([self.temperature().flatten(), self.energy]).cpu().numpy()
+        values = self.energy.new_full((2, len(self.reason)), torch.nan)
+        now = torch.stack([self.temperature(), self.energy])
+        values[:, torch.as_tensor(self.alive, device=values.device)] = now.where(~self.watch.failed, torch.nan)
         self.sampled_steps.append(step)
         self.samples.append(values)
 
+    def snapshot(self, step: int) -> None:
+        """Add the whole state to the trajectories of those that have not failed."""
+        state = (self.positions, self.momenta, self.energy, self.forces)
+        arrays = [values[~self.watch.failed].cpu().numpy() for values in state]
+        intact = self.alive[~self.watch.failed.cpu().numpy()]
+        for replica, position, momentum, energy, forces in zip(intact, *arrays, strict=True):
+            self.snapshots[replica].append(Snapshot(step, position, momentum, float(energy), forces))
+
+    def drop_failed(self) -> None:
+        """Take the replicas that have failed out of the batch, and keep the state in which they did."""
+        failures = self.watch.failures()
+        gone = [index for index, failure in enumerate(failures) if failure]
+        if not gone:
+            return
+        for replica, failure in zip(self.alive, failures, strict=True):
+            if failure:
+                self.last_step[replica], self.reason[replica] = failure
+        self._keep_state(gone)
+        kept = ~self.watch.failed
+        self.alive = np.delete(self.alive, gone)
+        self.positions, self.momenta = self.positions[kept], self.momenta[kept]
+        self.forces, self.energy = self.forces[kept], self.energy[kept]
+        self.watch.keep(kept)
+        self.integrator.keep(kept)
+        self.list.keep(kept)
+
     def result(self, n_steps: int, timestep_fs: float) -> Trajectories:
         """Close the records: who is still alive has survived to `n_steps`."""
-        self._record(self.alive, n_steps, torch.ones(len(self.alive), dtype=torch.bool, device=self.positions.device))
-        traces = np.array(self.samples)  # (K, 2, R)
+        self.drop_failed()
+        self.last_step[self.alive] = n_steps
+        self._keep_state(list(range(len(self.alive))))
+        traces = torch.stack(self.samples).cpu().numpy()  # (K, 2, R)
         return Trajectories(
             last_step=self.last_step,
             reason=self.reason,
@@ -256,24 +213,11 @@ class _Engine:
             potential_energy=traces[:, 1],
             positions=self.last_positions,
             momenta=self.last_momenta,
+            snapshots=self.snapshots,
         )
 
-    def _drop(self, step: int, reason: str, failed: Tensor) -> None:
-        """Take the replicas that are True in `failed`, (R',), out of the batch."""
-        if not failed.any():
-            return
-        gone = self.alive[failed.cpu().numpy()]
-        self._record(gone, step, failed)
-        for replica in gone:
-            self.reason[replica] = reason
-        kept = ~failed
-        self.alive = self.alive[kept.cpu().numpy()]
-        self.positions, self.momenta = self.positions[kept], self.momenta[kept]
-        self.forces, self.energy = self.forces[kept], self.energy[kept]
-        self.list.keep(kept)
-
-    def _record(self, replicas: NDArray[np.int64], step: int, chosen: Tensor) -> None:
-        """Keep the last state of `replicas`, which are those that are True in `chosen`, (R',)."""
-        self.last_step[replicas] = step
-        self.last_positions[replicas] = self.positions[chosen].cpu().numpy()
-        self.last_momenta[replicas] = self.momenta[chosen].cpu().numpy()
+    def _keep_state(self, indices: list[int]) -> None:
+        """Copy the state of some of the batch to the records."""
+        replicas = self.alive[indices]
+        self.last_positions[replicas] = self.positions[indices].cpu().numpy()
+        self.last_momenta[replicas] = self.momenta[indices].cpu().numpy()

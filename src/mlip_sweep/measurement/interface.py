@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ class Report:
         arrays: raw curves, stored together as one npz file.
         tables: name to table, each stored as a csv file.
         figures: name to figure, each stored as a png file. Made with `matplotlib.figure.Figure`, never pyplot.
+        files: name, with a folder before it if need be, to what writes the file at a path.
         notes: one line each, what a reader must know ("window saturated: …").
     """
 
@@ -29,6 +31,7 @@ class Report:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+    files: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 

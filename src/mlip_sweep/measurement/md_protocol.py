@@ -1,7 +1,8 @@
 """The time-to-failure protocol: its settings, where replicas start and how fast, and its run on any force field."""
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -11,10 +12,15 @@ from numpy.typing import NDArray
 
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.dynamics import Berendsen, Trajectories, molecular_dynamics
+from mlip_sweep.measurement.dynamics import molecular_dynamics
 from mlip_sweep.measurement.evaluation import ForceField
+from mlip_sweep.measurement.failure import Limits, bonds_of
+from mlip_sweep.measurement.integrators import Berendsen, Langevin, Thermostat
+from mlip_sweep.measurement.trajectories import Trajectories
 
 VELOCITIES = ("maxwell", "paper")
+THERMOSTATS = ("berendsen", "langevin", "none")
+CRITERIA = ("auto", "bond", "close", "temperature", "drift")
 STREAM: Final = zlib.crc32(b"velocities")  # so that no other use of the same seed draws the same numbers
 
 
@@ -22,8 +28,22 @@ STREAM: Final = zlib.crc32(b"velocities")  # so that no other use of the same se
 class MDProtocol:
     """Settings that determine an experiment of molecular dynamics; units are in the names.
 
-    `velocities`: "maxwell" draws independent velocities at the target temperature; "paper" lets every replica start at
-    rest, so that replicas differ by rounding only.
+    Attributes:
+        temperature_K: of the thermostat and of the velocities.
+        duration_ps: where replicas are censored.
+        timestep_fs: fs.
+        thermostat: "berendsen", "langevin", or "none": constant energy.
+        thermostat_fs: its time constant; of Langevin's the inverse of the friction.
+        replicas: how many.
+        criteria: what counts as a failure, beside numbers that are not finite: any of "bond", "close", "temperature"
+            and "drift", and "auto" for those that suit the system (see `limits`).
+        max_bond_A: "bond": longest bond of the starting geometry.
+        min_distance_ratio: "close": nearest that two atoms may come, as a fraction of the sum of their covalent radii.
+        max_temperature_ratio: "temperature": hottest that a replica may get, as a multiple of `temperature_K`.
+        max_drift_meV_atom: "drift", at constant energy: largest change of the total energy since the start.
+        velocities: "maxwell" draws independent velocities at the target temperature; "paper" lets every replica start
+            at rest, so that replicas differ by rounding only.
+        seed: of the velocities and of Langevin's noise.
 
     Raises:
         InputError: a value that cannot work.
@@ -32,19 +52,37 @@ class MDProtocol:
     temperature_K: float = 1600.0  # noqa: N815 (the unit)
     duration_ps: float = 6.0
     timestep_fs: float = 1.0
+    thermostat: str = "berendsen"
     thermostat_fs: float = 250.0
     replicas: int = 30
+    criteria: str | Sequence[str] = "auto"
     max_bond_A: float = 2.0  # noqa: N815
+    min_distance_ratio: float = 0.6
+    max_temperature_ratio: float = 4.0
+    max_drift_meV_atom: float = 50.0  # noqa: N815
     velocities: str = "maxwell"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("temperature_K", "duration_ps", "timestep_fs", "thermostat_fs", "replicas", "max_bond_A"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"measurement.stability.{name}={getattr(self, name)}: give a number above 0")
-        if self.velocities not in VELOCITIES:
+        given = (self.criteria,) if isinstance(self.criteria, str) else tuple(self.criteria)
+        object.__setattr__(self, "criteria", given)  # of one type, which can be written as JSON
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, float) and field.name != "seed" and not value > 0:
+                raise InputError(f"measurement.stability.{field.name}={value}: give a number above 0")
+        _check_choice("velocities", self.velocities, VELOCITIES)
+        _check_choice("thermostat", self.thermostat, THERMOSTATS)
+        for name in self.criteria:
+            _check_choice("criteria", name, CRITERIA)
+        if "drift" in self.criteria and self.thermostat != "none":
             raise InputError(
-                f"measurement.stability.velocities={self.velocities!r}: choose one of {', '.join(VELOCITIES)}"
+                f"measurement.stability.criteria={list(self.criteria)}: a thermostat changes the energy; leave drift "
+                "out, or set measurement.stability.thermostat=none"
+            )
+        if self.thermostat_fs < self.timestep_fs:
+            raise InputError(
+                f"measurement.stability.thermostat_fs={self.thermostat_fs}: shorter than the timestep of "
+                f"{self.timestep_fs} fs; raise it, to 250 say"
             )
         if self.n_steps < 1:
             raise InputError(
@@ -56,6 +94,39 @@ class MDProtocol:
     def n_steps(self) -> int:
         """Number of timesteps."""
         return round(1000.0 * self.duration_ps / self.timestep_fs)
+
+    def limits(self, start: Frame) -> Limits:
+        """What replicas of a starting geometry must keep to.
+
+        "auto" follows the bonds of whatever has bonds of at most `max_bond_A`: molecules, also in a periodic cell. In
+        other periodic cells, as of a metal, neighbours come and go; there atoms that come too close and a runaway
+        temperature are failures. At constant energy, drift is one as well.
+        """
+        chosen = set(self.criteria)
+        if "auto" in chosen:
+            bonds = bonds_of(start)
+            molecular = not start.pbc.any() or (len(bonds) and bonds.lengths.max() < self.max_bond_A)
+            chosen |= {"bond"} if molecular else {"close", "temperature"}
+            chosen |= {"drift"} if self.thermostat == "none" else set()
+        return Limits(
+            bond=self.max_bond_A if "bond" in chosen else None,
+            close=self.min_distance_ratio if "close" in chosen else None,
+            temperature=self.max_temperature_ratio * self.temperature_K if "temperature" in chosen else None,
+            drift=0.001 * self.max_drift_meV_atom if "drift" in chosen else None,
+        )
+
+    def bath(self) -> Thermostat | None:
+        """The thermostat, None for constant energy."""
+        if self.thermostat == "berendsen":
+            return Berendsen(self.temperature_K, self.thermostat_fs)
+        if self.thermostat == "langevin":
+            return Langevin(self.temperature_K, self.thermostat_fs, self.seed)
+        return None
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"measurement.stability.{name}={value!r}: choose one of {', '.join(choices)}")
 
 
 def starting_geometry(dataset: Dataset) -> Frame:
@@ -90,7 +161,13 @@ def initial_momenta(start: Frame, protocol: MDProtocol) -> NDArray[np.float64]:
 
 
 def simulate(
-    model: ForceField, start: Frame, protocol: MDProtocol, *, skin_A: float = 2.0, progress: bool = True
+    model: ForceField,
+    start: Frame,
+    protocol: MDProtocol,
+    *,
+    skin_A: float = 2.0,
+    trajectory_every: int | None = None,
+    progress: bool = True,
 ) -> Trajectories:
     """Run the protocol on a force field; traces are sampled about a thousand times.
 
@@ -103,9 +180,10 @@ def simulate(
         initial_momenta(start, protocol),
         n_steps=protocol.n_steps,
         timestep_fs=protocol.timestep_fs,
-        thermostat=Berendsen(protocol.temperature_K, protocol.thermostat_fs),
-        max_bond_A=protocol.max_bond_A,
+        thermostat=protocol.bath(),
+        limits=protocol.limits(start),
         skin_A=skin_A,
         sample_every=max(1, protocol.n_steps // 1000),
+        trajectory_every=trajectory_every,
         progress=progress,
     )

@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip_sweep.measurement.dynamics import Trajectories
 from mlip_sweep.measurement.md_protocol import MDProtocol
 from mlip_sweep.measurement.survival import Survival
+from mlip_sweep.measurement.trajectories import Trajectories
 
 MODEL, TARGET, FAINT = "#2a5d9f", "#c2572b", "#9db8d9"
 
@@ -54,7 +54,8 @@ def temperature_figure(found: Trajectories, protocol: MDProtocol) -> Figure:
     alive = np.isfinite(found.temperature).any(axis=1)
     mean = np.nanmean(found.temperature[alive], axis=1)
     axes.plot(time[alive], mean, color=MODEL, linewidth=1.6, label="mean of the intact replicas")
-    axes.axhline(protocol.temperature_K, color=TARGET, linewidth=1.0, linestyle="--", label="thermostat")
+    target = "velocities drawn at" if protocol.thermostat == "none" else "thermostat"
+    axes.axhline(protocol.temperature_K, color=TARGET, linewidth=1.0, linestyle="--", label=target)
     axes.set(
         xlim=(0.0, protocol.duration_ps),
         ylim=(0.0, None),

@@ -36,6 +36,7 @@ class VerletList:
 
     Attributes:
         searches: how many times the pairs of a replica have been found.
+        squared_lengths: of the edges of the last graph, (E,) Å².
     """
 
     def __init__(self, frame: Frame, replicas: int, *, cutoff: float, skin: float, device: torch.device) -> None:
@@ -43,6 +44,7 @@ class VerletList:
         self.skin = skin
         self.device = device
         self.searches = 0
+        self.squared_lengths = torch.empty(0, dtype=torch.float64, device=device)
         self._frame = frame
         self._cell = torch.as_tensor(frame.cell, dtype=torch.float64, device=device)
         self._numbers = torch.as_tensor(frame.atomic_numbers, device=device)
@@ -57,13 +59,17 @@ class VerletList:
             # Those that have used half of their slack are searched along: fewer steps have to lay the pairs out anew.
             self._search(positions, moved > (0.25 * self.skin) ** 2)
         flat = positions.reshape(-1, 3)  # (N, 3)
-        vectors = flat[self._edge_index[1]] - flat[self._edge_index[0]] + self._shift_vectors
-        within = vectors.square().sum(-1) <= self.cutoff**2
+        sender, receiver = self._edge_index
+        vectors = flat.index_select(0, receiver) - flat.index_select(0, sender) + self._shift_vectors
+        squared = vectors.square().sum(-1)  # (E,)
+        within = (squared <= self.cutoff**2).nonzero().squeeze(1)  # indices of edges
+        every = len(within) == len(self._edge_shift)  # as in a small molecule
+        self.squared_lengths = squared if every else squared.index_select(0, within)
         return GraphBatch(
             positions=flat,
             atomic_numbers=self._atomic_numbers,
-            edge_index=self._edge_index[:, within],
-            edge_shift=self._edge_shift[within],
+            edge_index=self._edge_index if every else self._edge_index.index_select(1, within),
+            edge_shift=self._edge_shift if every else self._edge_shift.index_select(0, within),
             cell=self._cells,
             system=self._system,
         )

@@ -96,7 +96,8 @@ class RunRecord:
     def report(self, name: str, report: "Report") -> None:
         """Keep what a measurement found: metrics, and a folder of that name.
 
-        The folder holds curves.npz (arrays), <table>.csv, <figure>.png and notes.txt, each where the report has any.
+        The folder holds curves.npz (arrays), <table>.csv, <figure>.png, other files and notes.txt, each where the report
+        has any.
         """
         import numpy as np
 
@@ -109,6 +110,9 @@ class RunRecord:
                 table.to_csv(here / f"{table_name}.csv", index=False)
             for figure_name, figure in report.figures.items():
                 figure.savefig(here / f"{figure_name}.png", dpi=FIGURE_DPI, bbox_inches="tight")
+            for file_name, write in report.files.items():
+                (here / file_name).parent.mkdir(parents=True, exist_ok=True)
+                write(here / file_name)
             if report.notes:
                 (here / "notes.txt").write_text("\n".join(report.notes) + "\n")
                 self.tag(f"notes.{name}", "\n".join(report.notes))
