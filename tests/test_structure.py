@@ -9,7 +9,7 @@ from samples import ROOT
 SOURCE = ROOT / "src" / "mlip_sweep"
 # Each room may import the ones before it, and itself.
 ORDER = ["errors", "keys", "config", "data", "models", "training", "measurement", "tracking", "comparison"]
-LAST = ["run", "sweep_progress", "sweep", "remeasure", "cli"]  # may import everything
+LAST = ["results", "multirun", "run", "remeasure", "cli"]  # may import everything
 AT_HOME = {
     "nequip": {"models/nequip.py"},
     "mace": {"models/mace.py"},

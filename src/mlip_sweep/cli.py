@@ -5,7 +5,6 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,8 +21,10 @@ def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
     try:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
+        from mlip_sweep.multirun import trials
+        from mlip_sweep.multirun.folder import parent_of
+        from mlip_sweep.multirun.names import run_name, varied
         from mlip_sweep.run import run
-        from mlip_sweep.sweep import parent_of, run_name, varied
 
         job = HydraConfig.get()
         return run(
@@ -31,7 +32,8 @@ def sweep(cfg: DictConfig) -> float | list[float]:
             Path(job.runtime.output_dir),
             name=run_name(varied(job)),
             parent_run_id=parent_of(job),
-            tags=trial_tags(job),
+            tags=trials.tags(job),
+            take_over=bool(trials.tags(job)),
         )
     except KeyboardInterrupt:
         if HydraConfig.get().mode == RunMode.RUN:
@@ -46,14 +48,6 @@ def sweep(cfg: DictConfig) -> float | list[float]:
         if HydraConfig.get().mode == RunMode.RUN:
             raise SystemExit(line) from None
         raise CompactHydraException(line) from None  # costs this job only; Hydra shows the line without a traceback
-
-
-def trial_tags(job: Any) -> dict[str, str]:
-    """Which trial of which study a job is; nothing outside a search, since only its job numbers are trial numbers."""
-    study = job.sweeper.get("study_name")
-    if job.mode != RunMode.MULTIRUN or not study:
-        return {}
-    return {"optuna.study_name": str(study), "optuna.trial_number": str(job.job.num)}
 
 
 def compare(argv: Sequence[str] | None = None) -> int:

@@ -84,6 +84,7 @@ class TrackingSettings:
 
     uri: str = DEFAULT_URI
     experiment: str = "mlip-sweep"
+    register: str | None = None  # name for the best model of a sweep, or for the model of a single run
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class RunSettings:
     tracking: TrackingSettings
     objectives: list[str]
     measurements: list[str]
+    resume: bool
 
 
 def parse(cfg: DictConfig) -> RunSettings:
@@ -112,6 +114,7 @@ def parse(cfg: DictConfig) -> RunSettings:
         tracking=_typed(TrackingSettings, cfg, "tracking"),
         objectives=[objective] if isinstance(objective, str) else [str(name) for name in objective or []],
         measurements=[str(name) for name in cfg.measurement or {}],
+        resume=bool(cfg.resume),
     )
     _check_trainer(settings.trainer)
     _check_loss(settings.loss)
@@ -168,6 +171,11 @@ def _check_loss(loss: LossSettings) -> None:
 
 
 def _check_objectives(settings: RunSettings) -> None:
+    if settings.tracking.register is not None and len(settings.objectives) > 1:
+        raise InputError(
+            f"tracking.register={settings.tracking.register}: of {len(settings.objectives)} objectives no model is "
+            "simply the best; leave it out, and register the chosen one in the MLflow UI"
+        )
     if not settings.objectives:
         raise InputError("objective is empty: name a metric, such as loss_entropy, or a list of them")
     for name in settings.objectives:

@@ -32,6 +32,9 @@ LANDSCAPE_CURVATURE_FORCES: Final = "landscape_curvature_forces"
 LANDSCAPE_SATURATION_ENERGY: Final = "landscape_saturation_energy"
 LANDSCAPE_SATURATION_FORCES: Final = "landscape_saturation_forces"
 LANDSCAPE_MAX_COSINE: Final = "landscape_max_cosine"
+LANDSCAPE_DIRECTIONS: Final = "landscape_directions"
+LANDSCAPE_EVALUATIONS: Final = "landscape_evaluations"  # of the whole data set; that of a plane not counted
+LANDSCAPE_INTERPOLATION_ERROR: Final = "landscape_interpolation_error"  # estimate, in S; 0 where all was evaluated
 
 # Accuracy. `dataset_label` is a test set's label ("1200K"), "high_T", "all_T", "train" or "train_clean".
 RMSE_FORCES_HIGH_T: Final = "rmse_forces_high_T_meV_A"
@@ -88,3 +91,13 @@ INFERENCE_TIME_STDERR: Final = "inference_time_us_atom_stderr"
 def wall_time(phase: str) -> str:
     """Name of the wall time of one phase of a run, in seconds."""
     return f"wall_time/{phase}_s"
+
+
+def objective(name: str) -> str:
+    """Name of the value of a metric that a run returned to a search; a metric with a history may end with another."""
+    return f"objective/{name}"
+
+
+def more_is_better(name: str) -> bool:
+    """Whether of two runs the one with more of a metric is the better."""
+    return name.startswith((LOSS_ENTROPY, "md_time_to_failure", MD_SURVIVAL_FRACTION)) and not name.endswith("stderr")

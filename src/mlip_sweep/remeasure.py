@@ -12,7 +12,8 @@ from mlip_sweep.config import config_folder
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import timed
 from mlip_sweep.models import checkpoint
-from mlip_sweep.run import Results, data_of, measurements_of
+from mlip_sweep.results import Results
+from mlip_sweep.run import data_of, measurements_of
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.run import record
 from mlip_sweep.tracking.store import existing

@@ -17,12 +17,13 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import AfterTraining, MeasurementCallback
-from mlip_sweep.measurement.interface import Measurement, Report, check_measurement
+from mlip_sweep.measurement.interface import Measurement, check_measurement
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.tracking.models import log_model
+from mlip_sweep.results import Results, objective, returned
+from mlip_sweep.tracking.earlier import CONFIG, FOLDER, Earlier, config_checksum
+from mlip_sweep.tracking.models import BEST, log_model, register
 from mlip_sweep.tracking.run import RunRecord, record
-from mlip_sweep.tracking.store import ui_hint
 from mlip_sweep.training.fit import LAST, Recipe, accelerator, fit
 from mlip_sweep.training.loss import LossWeights
 from mlip_sweep.training.resume import resuming
@@ -37,6 +38,7 @@ def run(
     name: str = "run",
     parent_run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
+    take_over: bool = False,
 ) -> float | list[float]:
     """Train, measure and record one potential.
 
@@ -46,6 +48,8 @@ def run(
         name: of the run in MLflow.
         parent_run_id: MLflow's id of the sweep's run.
         tags: more words about the run.
+        take_over: begin from the last checkpoint of a run of the same config that was interrupted, where there is one;
+            the config's `resume` asks for the same.
 
     Returns:
         The objective: one finite number, or a list of them.
@@ -56,8 +60,16 @@ def run(
     settings = parse(cfg)
     recipe, measurements = prepare(cfg, settings)
     resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    goes_on = resuming(folder, resolved, settings.trainer.resume)
     tracking = settings.tracking
+    same = config_checksum(resolved)
+    earlier = Earlier(tracking.uri, tracking.experiment, same)
+    if settings.resume and earlier:
+        done = earlier.finished(data_checksum(made(cfg.dataset, "dataset")), settings.objectives)
+        if done is not None:
+            log.info("%s: has finished before, as run %s", name, done.run_id)
+            earlier.gather(done, parent_run_id)
+            return returned({key: done.metrics[keys.objective(key)] for key in settings.objectives}, cfg.objective)
+    goes_on = resuming(folder, resolved, settings.trainer.resume)
     with (
         threads(settings.trainer.threads),
         record(
@@ -65,14 +77,18 @@ def run(
             experiment=tracking.experiment,
             name=name,
             params=resolved,
-            tags=tags,
+            tags={**(tags or {}), CONFIG: same, FOLDER: str(folder)},
             parent_run_id=parent_run_id,
+            run_id=earlier.of_folder(folder) if goes_on else None,
         ) as rec,
     ):
         config = OmegaConf.to_yaml(cfg, resolve=True)
         rec.config(config)
         with rec.phase("data"):
             dataset = data_of(cfg, rec, measurements)
+        source = folder if goes_on else None
+        if source is None and (take_over or settings.resume):
+            source = earlier.hand_over(rec, folder, data_checksum(dataset))
         with rec.phase("model"):
             train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
             rescaling = made(cfg.rescaling, "rescaling")(dataset)
@@ -86,7 +102,7 @@ def run(
             )
             rec.metrics({keys.PARAMETERS: sum(p.numel() for p in model.parameters())})
         results = Results(rec)
-        how = f", going on from {folder / LAST}" if goes_on else ""
+        how = f", going on from {source / LAST}" if source else ""
         log.info("%s: training on %d frames, %d epochs%s", name, len(train), settings.trainer.max_epochs, how)
         start = time.perf_counter()
         kept = fit(
@@ -108,8 +124,11 @@ def run(
         rec.metrics({keys.KEPT_EPOCH: kept.epoch, keys.VALIDATION_LOSS_KEPT: kept.score})
         results.conclude(name, tell_where=parent_run_id is None)  # a sweep tells it once, at its end
         found = {**results.metrics, keys.VALIDATION_LOSS: kept.score}
-        values = [objective(key, found) for key in settings.objectives]
-    return values[0] if isinstance(cfg.objective, str) else values
+        values = returned(found, cfg.objective)
+        rec.metrics({keys.objective(key): objective(key, found) for key in settings.objectives})
+        if tracking.register and parent_run_id is None:  # of a sweep, the best is registered at its end
+            register(rec.uri, tracking.register, rec.stored_tags()["model"].removeprefix("models:/"), BEST)
+    return values
 
 
 def prepare(cfg: DictConfig, settings: RunSettings) -> tuple[Recipe, dict[str, Measurement]]:
@@ -172,59 +191,9 @@ def keep_model(rec: RunRecord, model: Potential, config: str, folder: Path) -> N
         rec.tag("model", f"models:/{log_model(rec, place)}")
 
 
-def headline(found: Mapping[str, float]) -> str:
-    """What a reader wants first, as a Markdown list; what was not measured is left out."""
-    failure = (keys.MD_TIME_TO_FAILURE, keys.MD_TIME_TO_FAILURE_LOW, keys.MD_TIME_TO_FAILURE_HIGH, keys.MD_DURATION)
-    lines = [
-        ("loss entropy S = {:.2f} ± {:.2f}", (keys.LOSS_ENTROPY, keys.LOSS_ENTROPY_STDERR)),
-        ("forces RMSE, high T: {:.0f} meV/Å", (keys.RMSE_FORCES_HIGH_T,)),
-        ("time to failure: {:.3g} ps [{:.3g}, {:.3g}] of {:g} ps", failure),
-    ]
-    return "\n".join("- " + text.format(*map(found.get, names)) for text, names in lines if names[0] in found)
-
-
 def averaging_name(cfg: DictConfig) -> str:
     """The chosen averaging, as a word."""
     return str(cfg.averaging.get("_target_", "none")).rpartition(".")[2]
-
-
-def objective(name: str, found: Mapping[str, float]) -> float:
-    """One number of those that were found.
-
-    Raises:
-        InputError: there is no such metric, or it is not finite.
-    """
-    if name not in found:
-        raise InputError(f"objective={name}: this run has no such metric; it has {', '.join(sorted(found))}")
-    value = float(found[name])
-    if value != value or abs(value) == float("inf"):
-        raise InputError(f"objective={name}: its value is {value}, which no search can use; look at the run's figures")
-    return value
-
-
-class Results:
-    """Takes the reports of measurements: records them, and keeps their metrics."""
-
-    def __init__(self, rec: RunRecord) -> None:
-        self._rec = rec
-        self.metrics: dict[str, float] = {}
-
-    def __call__(self, name: str, report: Report) -> None:
-        """Record one report."""
-        self._rec.report(name, report)
-        self.metrics |= report.metrics
-        log.info("%s: measured in %.0f s", name, report.metrics.get(keys.wall_time(name), float("nan")))
-        for note in report.notes:
-            log.warning("%s: %s", name, note)
-
-    def conclude(self, name: str, *, tell_where: bool = True) -> None:
-        """Say what was found, on the terminal and on the run's page, and where it is kept."""
-        text = headline(self.metrics)
-        self._rec.description(text)
-        for line in text.splitlines():
-            log.info("%s %s", name, line)
-        if tell_where:
-            log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
 from hydra_plugins.optuna_async_sweeper import _report as report
 from hydra_plugins.optuna_async_sweeper._launchers import LauncherThreads
 from hydra_plugins.optuna_async_sweeper._outcome import Outcome
+from hydra_plugins.optuna_async_sweeper._plots import draw
 from hydra_plugins.optuna_async_sweeper._sampler import make_pruner, sampler_maker
 from hydra_plugins.optuna_async_sweeper._space import Space, parse_space
 from hydra_plugins.optuna_async_sweeper._storage import open_storage
@@ -106,6 +107,7 @@ def sweep(sweeper: "OptunaAsyncSweeper", arguments: list[str]) -> None:
         slots.close()
         trials = study.trials()
         report.write_results(study.study, trials, folder)
+        draw(study.study, trials, folder)
         report.show(study.study, trials)
     _conclude(study, stopped)
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import optuna
+import pandas as pd
 from omegaconf import OmegaConf
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -20,8 +21,8 @@ from tqdm import tqdm
 
 from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
 from hydra_plugins.optuna_async_sweeper._study import REASON, RETRY_OF, SweepStudy, failed
+from hydra_plugins.optuna_async_sweeper.config import RESULTS_FILE, TRIALS_FILE
 
-RESULTS_FILE = "optimization_results.yaml"
 ROWS = 40  # of the table
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def show(study: optuna.Study, trials: list[FrozenTrial]) -> None:
 
 
 def write_results(study: optuna.Study, trials: list[FrozenTrial], folder: Path) -> None:
-    """Write what hydra-optuna-sweeper writes, with the numbers of the trials."""
+    """Write what hydra-optuna-sweeper writes, with the numbers of the trials, and a table of all trials."""
     results: dict[str, Any] = {"name": "optuna"}
     best = _best(study)
     if len(study.directions) == 1 and best:
@@ -126,6 +127,20 @@ def write_results(study: optuna.Study, trials: list[FrozenTrial], folder: Path) 
         results["solutions"] = [{"params": t.params, "values": list(t.values), "trial": t.number} for t in best]
     results["trials"] = counts(trials)
     OmegaConf.save(OmegaConf.create(results), folder / RESULTS_FILE)
+    rows = [
+        {
+            "number": trial.number,
+            "state": trial.state.name,
+            "reason": trial.user_attrs.get(REASON, ""),
+            "retry_of": trial.user_attrs.get(RETRY_OF, ""),
+            **{f"value_{i}": value for i, value in enumerate(trial.values or [])},
+            "started": trial.datetime_start,
+            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            **trial.params,
+        }
+        for trial in trials
+    ]
+    pd.DataFrame(rows).to_csv(folder / TRIALS_FILE, index=False)
 
 
 def reasons(trials: list[FrozenTrial]) -> str:

@@ -6,6 +6,12 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+# What a study leaves in the sweep's folder.
+RESULTS_FILE = "optimization_results.yaml"
+TRIALS_FILE = "trials.csv"
+PLOTS_FILE = "study.html"
+RESULT_FILES = (RESULTS_FILE, TRIALS_FILE, PLOTS_FILE)
+
 TARGET = "hydra_plugins.optuna_async_sweeper.optuna_async_sweeper.OptunaAsyncSweeper"
 
 # A key of null is not handed on, so that Optuna's own default holds. Any other key can be added with a plus.

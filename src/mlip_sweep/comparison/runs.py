@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
+from mlip_sweep.tracking.read import SUPERSEDED, stored_bytes, stored_runs, stored_sweeps
 
 LANDSCAPE = "landscape/curves.npz"
 REPLICAS = "stability/replicas.csv"
@@ -52,6 +52,7 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
             **run.metrics,
         }
         for run in stored_runs(uri, experiment, parent)
+        if SUPERSEDED not in run.tags  # interrupted, and gone on with by another
     ]
     if not rows:
         return pd.DataFrame(columns=["run_id", "name", "status", "error", "started"])

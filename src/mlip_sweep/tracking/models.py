@@ -8,6 +8,8 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.run import RunRecord
 
+BEST = "best"  # alias of the model that a name stands for
+
 
 def log_model(rec: RunRecord, folder: Path | str, name: str = "model") -> str:
     """Keep a checkpoint folder as the logged model of a run.

@@ -9,6 +9,9 @@ from pathlib import Path, PurePosixPath
 from mlip_sweep.errors import InputError
 from mlip_sweep.tracking import environment, store
 
+PARENT = "mlflow.parentRunId"  # tags of a run: the sweep that it belongs to,
+ALSO_UNDER = "also_under"  # later sweeps that have found it finished,
+SUPERSEDED = "superseded_by"  # and the run that has taken its place, after an interrupt
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
 
 
@@ -31,7 +34,10 @@ def stored_runs(uri: str, experiment: str | None = None, parent: str | None = No
     Raises:
         InputError: no such experiment, or the store does not serve.
     """
-    return [run for run in _all_runs(store.prepare(uri), experiment, parent) if run.tags.get("kind") != "sweep"]
+    uri = store.prepare(uri)
+    wanted = [f"tags.`{PARENT}` = '{parent}'", f"tags.{ALSO_UNDER} LIKE '%{parent}%'"] if parent else [""]
+    runs = [run for text in wanted for run in _all_runs(uri, experiment, text)]
+    return [run for run in sorted(runs, key=lambda run: run.started) if run.tags.get("kind") != "sweep"]
 
 
 def stored_sweeps(uri: str, experiment: str | None = None) -> list[StoredRun]:
@@ -40,7 +46,14 @@ def stored_sweeps(uri: str, experiment: str | None = None) -> list[StoredRun]:
     Raises:
         InputError: no such experiment, or the store does not serve.
     """
-    return [run for run in _all_runs(store.prepare(uri), experiment, None) if run.tags.get("kind") == "sweep"]
+    return [run for run in _all_runs(store.prepare(uri), experiment) if run.tags.get("kind") == "sweep"]
+
+
+def runs_tagged(uri: str, experiment: str, tag: str, value: str) -> list[StoredRun]:
+    """Runs of a prepared store with a tag of some value; none where the experiment is new."""
+    if store.client(uri).get_experiment_by_name(experiment) is None:
+        return []
+    return list(_all_runs(uri, experiment, f"tags.`{tag}` = '{value}'"))
 
 
 def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
@@ -73,7 +86,7 @@ def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, ove
     """
     client = store.client(uri)
     closed = []
-    for run in _all_runs(uri, experiment, parent):
+    for run in _all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}'" if parent else ""):
         if run.status == "RUNNING" and environment.process_gone(run.tags, over=over):
             client.set_tag(run.run_id, "error", "its process ended without a word (killed, or out of memory)")
             client.set_terminated(run.run_id, "FAILED")
@@ -81,7 +94,8 @@ def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, ove
     return closed
 
 
-def _all_runs(uri: str, experiment: str | None, parent: str | None) -> Iterator[StoredRun]:
+def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[StoredRun]:
+    """Runs of a prepared store that a filter of MLflow's search wants, oldest first."""
     client = store.client(uri)
     if experiment is None:
         experiments = [found.experiment_id for found in client.search_experiments()]
@@ -91,7 +105,6 @@ def _all_runs(uri: str, experiment: str | None, parent: str | None) -> Iterator[
             known = ", ".join(repr(e.name) for e in client.search_experiments())
             raise InputError(f"experiment {experiment!r} is not in {uri}: it holds {known}")
         experiments = [found.experiment_id]
-    wanted = f"tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
     token: str | None = None
     while True:
         page = client.search_runs(experiments, wanted, order_by=["attributes.start_time ASC"], page_token=token)

@@ -25,6 +25,9 @@ PARAMS_PER_CALL = 100
 FIGURE_DPI = 150
 
 
+stopped = threading.Event()  # set once SIGTERM has come while `terminable`
+
+
 class Terminated(SystemExit):
     """SIGTERM came: a scheduler or a person ends this process."""
 
@@ -81,6 +84,10 @@ class RunRecord:
     def tag(self, name: str, value: object) -> None:
         """Record a word about the run."""
         self._client.set_tag(self.run_id, name, _shortened(str(value), TAG_CHARACTERS))
+
+    def stored_tags(self) -> dict[str, str]:
+        """The run's tags, as they are stored."""
+        return dict(self._client.get_run(self.run_id).data.tags)
 
     def description(self, text: str) -> None:
         """What the run's page in the UI says first, in Markdown."""
@@ -161,6 +168,7 @@ def record(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
     parent_run_id: str | None = None,
+    run_id: str | None = None,
 ) -> Iterator[RunRecord]:
     """Open a run, and close it as it ends: FINISHED, FAILED, or KILLED by Ctrl-C or SIGTERM. Errors go on their way.
 
@@ -173,6 +181,7 @@ def record(
         params: the resolved config, nested or flat.
         tags: words about the run.
         parent_run_id: the run of the sweep that this one belongs to.
+        run_id: a run of the same config that was interrupted, to be gone on with instead of opening another.
 
     Raises:
         InputError: the store does not serve.
@@ -187,15 +196,17 @@ def record(
     }
     if parent_run_id:
         described["mlflow.parentRunId"] = parent_run_id
+    described = {key: _shortened(value, TAG_CHARACTERS) for key, value in described.items()}
     with terminable():
-        made = store.client(uri).create_run(
-            experiment_id,
-            tags={key: _shortened(value, TAG_CHARACTERS) for key, value in described.items()},
-            run_name=name,
-        )
-        rec = RunRecord(uri, experiment_id, made.info.run_id)
+        goes_on = run_id is not None
+        if run_id is not None:
+            store.reopen(uri, run_id, described)
+        else:
+            made = store.client(uri).create_run(experiment_id, tags=described, run_name=name)
+            run_id = str(made.info.run_id)
+        rec = RunRecord(uri, experiment_id, run_id)
         try:
-            if params:
+            if params and not goes_on:
                 rec.params(params)
             yield rec
             rec.finish()
@@ -217,6 +228,7 @@ def terminable() -> Iterator[None]:
 
     def stop(number: int, frame: object) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not break off the closing
+        stopped.set()
         raise Terminated(128 + number)
 
     signal.signal(signal.SIGTERM, stop)

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -99,6 +99,17 @@ def experiment_id(uri: str, name: str) -> str:
     if found is None or found.lifecycle_stage == "deleted":
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
     return str(found.experiment_id)
+
+
+def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
+    """A run that has ended, or whose process has gone, is RUNNING again, without the error that it ended with."""
+    mlflow_client = client(uri)
+    for name in ("error", "error.phase"):
+        if name in mlflow_client.get_run(run_id).data.tags:
+            mlflow_client.delete_tag(run_id, name)
+    for name, value in tags.items():
+        mlflow_client.set_tag(run_id, name, value)
+    mlflow_client.update_run(run_id, status="RUNNING")
 
 
 def ui_hint(uri: str, run_id: str | None = None) -> str:

@@ -10,10 +10,12 @@ import pytest
 from hydra import compose, initialize_config_dir, main
 from hydra.core.global_hydra import GlobalHydra
 
-from mlip_sweep import sweep_progress
 from mlip_sweep.errors import InputError
-from mlip_sweep.sweep import PARENT_FILE, SweepParent, run_name
-from mlip_sweep.sweep_progress import combinations
+from mlip_sweep.multirun import progress
+from mlip_sweep.multirun.folder import PARENT_FILE
+from mlip_sweep.multirun.names import run_name
+from mlip_sweep.multirun.parent import SweepParent
+from mlip_sweep.multirun.progress import combinations
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
 from mlip_sweep.tracking.run import record
@@ -27,14 +29,15 @@ hydra:
   run: {{dir: single}}
   sweep: {{dir: sweep, subdir: "${{hydra.job.num}}"}}
   output_subdir: null
-  callbacks: {{sweep_parent: {{_target_: mlip_sweep.sweep.SweepParent}}}}
+  callbacks: {{sweep_parent: {{_target_: mlip_sweep.multirun.parent.SweepParent}}}}
 """
 JOB = """
 import os, signal
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from mlip_sweep.sweep import parent_of, run_name, varied
+from mlip_sweep.multirun.folder import parent_of
+from mlip_sweep.multirun.names import run_name, varied
 from mlip_sweep.tracking.run import record
 
 def job(cfg):
@@ -193,9 +196,9 @@ def test_the_bar_knows_how_many_runs_a_grid_has(overrides, expected):
 
 
 def test_the_bar_counts_what_has_ended(project, uri, monkeypatch):
-    monkeypatch.setattr(sweep_progress, "SECONDS", 0.01)
+    monkeypatch.setattr(progress, "SECONDS", 0.01)
     with record(uri=uri, experiment=project, name="parent", tags={"kind": "sweep"}) as parent:
-        bar = sweep_progress.SweepBar(uri, project, parent.run_id, total=3)
+        bar = progress.SweepBar(uri, project, parent.run_id, total=3)
         for name in ("first", "second"):
             with record(uri=uri, experiment=project, name=name, parent_run_id=parent.run_id):
                 pass

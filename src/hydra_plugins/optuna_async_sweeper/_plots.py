@@ -1,0 +1,62 @@
+"""A study's plots, as Optuna draws them, on one page that needs no network."""
+
+import html
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna import visualization
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hydra_plugins.optuna_async_sweeper.config import PLOTS_FILE
+
+ENOUGH = 2  # completed trials from which on there is something to see
+
+log = logging.getLogger(__name__)
+
+
+def draw(study: optuna.Study, trials: list[FrozenTrial], folder: Path) -> None:
+    """Write the page; none while hardly a trial is complete."""
+    if sum(trial.state == TrialState.COMPLETE for trial in trials) < ENOUGH:
+        return
+    parts: list[str] = []
+    for title, make in _plots(study, trials):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one that says what the sign of a target means; it is minded below
+                figure = make()
+        except (ValueError, RuntimeError) as error:  # such as importances for values that are all the same
+            log.debug("%s was not drawn: %s", title, error)
+            continue
+        figure.update_layout(title=title)
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts))
+    head = f'<head><meta charset="utf-8"><title>{html.escape(study.study_name)}</title></head>'
+    lines = ["<!doctype html>", "<html>", head, "<body>", *parts, "</body>", "</html>"]
+    (folder / PLOTS_FILE).write_text("\n".join(lines) + "\n")
+
+
+def _plots(study: optuna.Study, trials: list[FrozenTrial]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Titles, and what draws them."""
+    n = len(study.directions)
+    if n in (2, 3):
+        yield "Pareto front", partial(visualization.plot_pareto_front, study)
+    for i in range(n):
+        name = f"value {i}" if n > 1 else "value"
+        target = {"target": partial(_value, i=i), "target_name": name} if n > 1 else {}
+        yield f"Optimisation history, {name}", partial(visualization.plot_optimization_history, study, **target)
+        if n > 1 and study.directions[i] == StudyDirection.MAXIMIZE:  # importances are those for a low target
+            target = {"target": partial(_value, i=i, sign=-1.0), "target_name": name}
+        yield f"Importance for {name}", partial(visualization.plot_param_importances, study, **target)
+    if n == 1:
+        yield "Value against each parameter", partial(visualization.plot_slice, study)
+    if any(trial.intermediate_values for trial in trials):
+        yield "Intermediate values", partial(visualization.plot_intermediate_values, study)
+
+
+def _value(trial: FrozenTrial, i: int, sign: float = 1.0) -> float:
+    return sign * float(trial.values[i])

@@ -1,0 +1,157 @@
+"""One parent run in MLflow for a whole multirun, under which its jobs are gathered and compared.
+
+Hydra calls `SweepParent` in the process that starts the jobs; the jobs, in whatever process, find their parent through
+the sweep's folder. Kept light: every job's process imports this module.
+"""
+
+import atexit
+import logging
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.multirun import folder, trials
+from mlip_sweep.multirun.names import constants
+from mlip_sweep.multirun.progress import SweepBar, grid_size
+from mlip_sweep.tracking import environment, read, store
+from mlip_sweep.tracking.run import RunRecord, stopped, terminable, timestamp
+
+log = logging.getLogger(__name__)
+
+OVERRIDES = "overrides"  # tag: what was typed
+CONFIG_NAME = "config_name"  # tag: on top of which config
+
+
+class SweepParent(Callback):
+    """Opens the parent run of a multirun, and closes it with a comparison of its children. A single run has none."""
+
+    def __init__(self) -> None:
+        self._open: _OpenSweep | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_open": None}  # launchers send a copy to each job, which has nothing to close
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Prepare the store before any worker comes to it, and open the parent."""
+        try:
+            self._open = _OpenSweep(config)
+        except InputError as error:
+            # Hydra makes a warning of a callback's exception and starts the jobs all the same; this it lets through.
+            raise SystemExit(f"error: {error}") from error
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Compare what the jobs have recorded, show it, and close the parent."""
+        if self._open is not None:
+            self._open.end()
+            self._open = None
+
+
+class _OpenSweep:
+    """The parent run while its jobs are at work."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.uri = store.prepare(config.tracking.uri)
+        self.experiment = str(config.tracking.experiment)
+        self._experiment_id = store.experiment_id(self.uri, self.experiment)
+        self._config = config
+        self.folder = folder.of(config.hydra)
+        read.close_abandoned(self.uri, self.experiment)
+        run_id = self.folder.join(self._parent, constants(list(config.hydra.overrides.task)))
+        self.rec = RunRecord(self.uri, self._experiment_id, run_id)
+        self.name = store.client(self.uri).get_run(run_id).info.run_name
+        total = grid_size(config)
+        silent = OmegaConf.select(config, "trainer.progress") is False  # else the runs draw their own bars
+        self._bar = SweepBar(self.uri, self.experiment, run_id, total) if total and silent else None
+        self._signals = ExitStack()
+        self._signals.enter_context(terminable())
+        # Hydra leaves on_multirun_end out after an interrupt, and after a grid in which one job has failed.
+        atexit.register(self._end_early)
+
+    def _parent(self, known: str | None) -> str:
+        """The parent that this folder knows, or that a resumed grid had in another folder; else a new one."""
+        stored = {run.run_id: run for run in read.stored_sweeps(self.uri, self.experiment)}
+        if known not in stored and OmegaConf.select(self._config, "resume"):
+            same = [run.run_id for run in stored.values() if self._described().items() <= run.tags.items()]
+            known = same[-1] if same else None
+        if known not in stored:
+            return self._new()
+        store.reopen(self.uri, str(known), environment.process_tags())
+        return str(known)
+
+    def _described(self) -> dict[str, str]:
+        """What makes two multiruns the same sweep."""
+        typed = [text for text in self._config.hydra.overrides.task if not text.startswith("resume=")]
+        return {CONFIG_NAME: str(self._config.hydra.job.config_name), OVERRIDES: " ".join(typed) or "none"}
+
+    def _new(self) -> str:
+        config = self._config
+        tags = {"kind": "sweep", **self._described(), **environment.recorded(), **environment.process_tags()}
+        name = f"{config.hydra.job.config_name or config.hydra.job.name} {timestamp()}"
+        client = store.client(self.uri)
+        run_id = str(client.create_run(self._experiment_id, tags=tags, run_name=name).info.run_id)
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        client.log_text(run_id, OmegaConf.to_yaml(own), "config.yaml")
+        return run_id
+
+    def end(self) -> None:
+        """Every job has returned: compare their runs, show it, close the parent.
+
+        Raises:
+            InputError: no run has finished.
+        """
+        self._close(interrupted=False)
+
+    def _end_early(self) -> None:
+        """The process ends without on_multirun_end: what was recorded until now is compared all the same."""
+        interrupted = stopped.is_set() or isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+        try:
+            self._close(interrupted=interrupted)
+        except Exception:  # nobody is left to hear it: the record is
+            log.debug("the sweep ended early", exc_info=True)
+
+    def _close(self, *, interrupted: bool) -> None:
+        self._disarm()
+        if not self.folder.leave():
+            log.info("%s: other processes go on with it; the last one compares the runs", self.name)
+            return
+        try:
+            self._conclude()
+            if interrupted:
+                raise InputError("the sweep was interrupted")
+            self.rec.finish()
+        except BaseException as error:
+            self.rec.fail(error)
+            raise
+
+    def _conclude(self) -> None:
+        """Put the runs side by side, and say which is best."""
+        from mlip_sweep.comparison.compare import compare
+        from mlip_sweep.multirun.best import crown
+
+        read.close_abandoned(self.uri, self.experiment, self.rec.run_id, over=True)
+        trials.tell(self.uri, read.stored_runs(self.uri, self.experiment, self.rec.run_id), self.folder.path)
+        stored = read.stored_runs(self.uri, self.experiment, self.rec.run_id)
+        children = [run for run in stored if read.SUPERSEDED not in run.tags]
+        finished = sum(run.status == "FINISHED" for run in children)
+        self.rec.metrics({"runs": len(children), "runs_finished": finished})
+        for file in trials.files(self.folder.path):
+            self.rec.artifact(file)
+        if finished == 0:
+            raise InputError(f"sweep {self.name}: none of its {len(children)} runs has finished")
+        output = self.folder.path / "comparison"
+        found = compare(self.uri, self.experiment, self.rec.run_id, output)
+        self.rec.artifact(output, "comparison")
+        best = crown(self.rec, children, self._config)
+        self.rec.description("\n".join(f"- {line}" for line in [*best, *found.findings]))
+        found.show(self.name)
+
+    def _disarm(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        atexit.unregister(self._end_early)
+        self._signals.close()
