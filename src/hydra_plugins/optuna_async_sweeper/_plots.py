@@ -47,7 +47,7 @@ def _plots(study: optuna.Study, trials: list[FrozenTrial]) -> Iterator[tuple[str
         yield "Pareto front", partial(visualization.plot_pareto_front, study)
     for i in range(n):
         name = f"value {i}" if n > 1 else "value"
-        target = {"target": partial(_value, i=i), "target_name": name} if n > 1 else {}
+        target: dict[str, Any] = {"target": partial(_value, i=i), "target_name": name} if n > 1 else {}
         yield f"Optimisation history, {name}", partial(visualization.plot_optimization_history, study, **target)
         if n > 1 and study.directions[i] == StudyDirection.MAXIMIZE:  # importances are those for a low target
             target = {"target": partial(_value, i=i, sign=-1.0), "target_name": name}

@@ -1,0 +1,79 @@
+"""Which run of a multirun is the best, and under which name its model is registered."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.optuna_async_sweeper.config import TARGET
+from mlip_sweep import keys
+from mlip_sweep.multirun import trials
+from mlip_sweep.tracking.models import BEST, register
+from mlip_sweep.tracking.read import StoredRun
+from mlip_sweep.tracking.run import RunRecord
+
+
+def crown(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list[str]:
+    """Record the best run on its parent, and register its model where `tracking.register` gives it a name.
+
+    Args:
+        rec: of the parent.
+        runs: its children.
+        config: of the multirun.
+
+    Returns:
+        What there is to say, in Markdown, a line each.
+    """
+    chosen = OmegaConf.select(config, "objective")
+    names = [chosen] if isinstance(chosen, str) else list(chosen or [])
+    front = best(runs, names, _maximised(config, names))
+    if front and len(names) == 1:
+        winner = front[0]
+        rec.metrics({keys.objective(names[0]): winner.metrics[keys.objective(names[0])]})
+        told = {"best.run": winner.name, "best.run_id": winner.run_id, "best.trial": winner.tags.get(trials.NUMBER)}
+        for tag, value in told.items():
+            if value is not None:
+                rec.tag(tag, value)
+    lines = [f"{'best' if len(names) == 1 else 'on the Pareto front'}: {_told(rec, run, names)}" for run in front]
+    name = OmegaConf.select(config, "tracking.register")
+    if name and front and (model := front[0].tags.get("model")):
+        version = register(rec.uri, name, model.removeprefix("models:/"), BEST)
+        rec.tag("registered", f"models:/{name}/{version}")
+        lines.append(f"registered as `models:/{name}@{BEST}`, version {version}")
+    return lines
+
+
+def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bool]) -> list[StoredRun]:
+    """The best run; of several objectives, those that no other run betters in all of them.
+
+    Args:
+        runs: any; those that have not finished, or lack an objective, are passed over.
+        names: of the objectives.
+        maximised: for each, whether more is better.
+    """
+    told = [run for run in runs if run.status == "FINISHED" and all(keys.objective(n) in run.metrics for n in names)]
+    if not names or not told:
+        return []
+    values = np.array([[run.metrics[keys.objective(name)] for name in names] for run in told])
+    costs = np.where(maximised, -values, values)  # (runs, objectives)
+    if len(names) == 1:
+        return [told[int(costs.argmin())]]
+    no_better = (costs[:, None] >= costs).all(axis=2)  # run i than run j
+    beaten = np.any(no_better & ~no_better.T, axis=1)
+    return [run for run, lost in zip(told, beaten.tolist(), strict=True) if not lost]
+
+
+def _maximised(config: DictConfig, names: Sequence[str]) -> list[bool]:
+    """As the search was told; of a grid, as each metric is meant."""
+    if config.hydra.sweeper.get("_target_") != TARGET:
+        return [keys.more_is_better(name) for name in names]
+    direction = config.hydra.sweeper.direction
+    words = [direction] if isinstance(direction, str) else list(direction)
+    return [str(word).rpartition(".")[2].lower() == "maximize" for word in words]
+
+
+def _told(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
+    values = ", ".join(f"{name} = {run.metrics[keys.objective(name)]:.4g}" for name in names)
+    number = run.tags.get(trials.NUMBER)
+    trial = f"trial {number}, " if number else ""
+    return f"[{trial}{run.name}](#/experiments/{rec.experiment_id}/runs/{run.run_id}): {values}"
