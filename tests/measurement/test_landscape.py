@@ -1,4 +1,4 @@
-"""Directions and landscapes against the demands of the protocol and an analytic model."""
+"""Landscapes against an analytic model, and what a measurement must leave alone."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.directions import draw
+from mlip_sweep.measurement.directions import Directions
 from mlip_sweep.measurement.landscape import displaceable, grid, lines, plane
 from mlip_sweep.measurement.loss_entropy import loss_entropy
 from mlip_sweep.models.interface import Potential
@@ -35,65 +35,15 @@ def model_of(architecture):
     return small_model(architecture, ethanol_dataset(), dtype="float32")
 
 
-@pytest.mark.parametrize("architecture", architectures())
-def test_every_filter_takes_the_norm_of_its_filter(architecture):
-    model = model_of(architecture)
-    drawn = draw(model, 3, seed=0)
-    for parameter, tensors in zip(model.parameters(), drawn.tensors, strict=True):
-        for direction in tensors:
-            if parameter.dim() == 1:  # the flat weights of e3nn
-                torch.testing.assert_close(direction.abs(), parameter.detach().abs())
-            else:
-                torch.testing.assert_close(direction.flatten(1).norm(dim=1), parameter.detach().flatten(1).norm(dim=1))
-
-
-@pytest.mark.parametrize("architecture", architectures())
-def test_directions_are_nearly_orthogonal_and_say_how_nearly(architecture):
-    drawn = draw(model_of(architecture), 6, seed=0)
-    flat = torch.cat([d.flatten(1) for d in drawn.tensors], dim=1).double()
-    cosines = flat @ flat.T / torch.outer(flat.norm(dim=1), flat.norm(dim=1))
-    largest = float((cosines - torch.eye(6)).abs().max())
-    assert drawn.max_cosine == pytest.approx(largest, abs=1e-5)
-    assert largest < 0.1
-
-
-def test_directions_are_orthogonal_where_filters_leave_room():
-    model = torch.nn.Sequential(torch.nn.Linear(40, 30, bias=False), torch.nn.Linear(30, 20, bias=False))
-    assert draw(model, 10, seed=0).max_cosine < 1e-3
-
-
-def test_directions_depend_on_seed_and_name_alone():
-    model = torch.nn.Linear(4, 3)
-    torch.manual_seed(1)
-    first = draw(model, 1, seed=5).tensors
-    torch.manual_seed(2)
-    again, other = draw(model, 1, seed=5).tensors, draw(model, 1, seed=6).tensors
-    assert torch.equal(first[0], again[0])
-    assert not torch.equal(first[0], other[0])
-
-
-def test_frozen_parameters_stay():
-    model = torch.nn.Linear(4, 3)
-    weight, bias = draw(model, 2, seed=0, frozen=["bias"]).tensors
-    assert weight.abs().max() > 0
-    assert bias.abs().max() == 0
-
-
-@pytest.mark.parametrize(("pattern", "message"), [("absent", "matches no"), ("(", "regular"), (".", "every parameter")])
-def test_a_useless_pattern_is_refused(pattern, message):
-    with pytest.raises(InputError, match=message):
-        draw(torch.nn.Linear(4, 3), 2, seed=0, frozen=[pattern])
-
-
 def test_lines_of_a_linear_model_are_the_parabolas_they_must_be():
     model, dataset = Linear(), ethanol_dataset()
     batch = collate(graphs_of(dataset.train, model.cutoff))
-    drawn = draw(model, 2, seed=0)
-    found = lines(model, [batch], drawn, grid(7, 0.25), progress=False)
+    drawn = Directions(model, seed=0)
+    found = lines(model, [batch], drawn, 2, grid(7, 0.25), progress=False)
     counts = torch.tensor([6.0, 2.0, 1.0], dtype=torch.float64)  # H, C, O of ethanol
     for n in range(2):
         for g, t in enumerate(found.t):
-            energy = counts @ (model.w.detach() + t * drawn.tensors[0][n])[:, 0]
+            energy = counts @ (model.w.detach() + t * drawn[n][0])[:, 0]
             expected = ((energy - batch.energy) / 9).square().mean().sqrt().item()
             assert found.energy[n, g] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(found.forces, batch.forces.square().mean().sqrt().item())
@@ -102,8 +52,9 @@ def test_lines_of_a_linear_model_are_the_parabolas_they_must_be():
 def test_a_plane_holds_its_lines():
     model, dataset = Linear(), ethanol_dataset()
     batch = collate(graphs_of(dataset.train, model.cutoff))
-    drawn = draw(model, 2, seed=0)
-    along, surface = (f(model, [batch], drawn, grid(5, 0.25), progress=False) for f in (lines, plane))
+    drawn, t = Directions(model, seed=0), grid(5, 0.25)
+    along = lines(model, [batch], drawn, 2, t, progress=False)
+    surface = plane(model, [batch], drawn, t, progress=False)
     np.testing.assert_allclose(surface.energy[:, 2], along.energy[0])
     np.testing.assert_allclose(surface.energy[2, :], along.energy[1])
     np.testing.assert_allclose(surface.weighted(2.0, 3.0), 2 * surface.energy + 3 * surface.forces)

@@ -3,70 +3,107 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mlip_sweep.errors import InputError
+from mlip_sweep.models.filters import filters
 
-PASSES = 10  # of orthogonalisation and normalisation in turn
-ORTHOGONAL = 1e-3  # largest cosine between two directions at which the passes end
+PASSES = 20  # of orthogonalisation and normalisation in turn
+ORTHOGONAL = 1e-3  # largest cosine with an earlier direction at which the passes end
 
 
-@dataclass(frozen=True)
 class Directions:
-    """D directions δ̄ for the parameters of one model.
+    """Directions δ̄ for the parameters of one model, drawn one after another as they are asked for.
 
-    Attributes:
-        tensors: one (D, *shape) tensor for each parameter, in the order of `model.parameters()`; zeros where frozen.
-        max_cosine: the largest |cos| between two of them.
-    """
-
-    tensors: list[Tensor]
-    max_cosine: float
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-
-def draw(model: nn.Module, n: int, *, seed: int, frozen: Sequence[str] = ()) -> Directions:
-    """Draw n directions: Gaussian, made orthogonal to one another, every filter given the norm of θ's filter (eq 4).
-
-    A filter is `parameter[i]`; a parameter of one dimension is scaled element by element, so that for the flat weights
-    of e3nn δ_i = ±|θ_i|, as in the published code. Every parameter draws from a generator of its own, seeded by the
-    seed and its name: models that share a parameter's name and shape share its random numbers.
+    Each is Gaussian, made orthogonal to those before it, every filter given the norm of θ's filter (eq 4). Direction k
+    is therefore the same however many follow. Every parameter draws from a generator of its own, seeded by the seed and
+    its name: models that share a parameter's name and shape share its random numbers.
 
     The two demands pull at each other. Filters have their norms exactly; orthogonality is approached in turns with it
-    and reported (`max_cosine`), since elements of fixed modulus cannot be rotated.
+    and reported (`max_cosine`).
 
     Args:
         model: whose parameters to displace.
-        n: how many directions.
         seed: of the numbers.
         frozen: regular expressions; parameters whose name has a match stay where they are.
+        normalization: what a filter is, a key of `mlip_sweep.models.filters.NORMALIZATIONS`.
 
     Raises:
-        InputError: a pattern is no regular expression or matches no parameter, or nothing is left to displace.
+        InputError: a pattern is no regular expression or matches no parameter, or nothing is left to displace; or there
+            is no such normalization.
     """
-    names = [name for name, _ in model.named_parameters()]
-    still = _matching(names, frozen)
-    parameters = [p.detach() for p in model.parameters()]
-    drawn = [
-        torch.zeros(n, *p.shape, dtype=torch.float64, device=p.device)
-        if name in still
-        else _gaussian(n, p, f"{seed}/{name}")
-        for name, p in zip(names, parameters, strict=True)
-    ]
-    tensors = [_normalised(d, p) for d, p in zip(drawn, parameters, strict=True)]
-    for _ in range(PASSES):
-        if _max_cosine(tensors) < ORTHOGONAL:
-            break
-        tensors = [_normalised(d, p) for d, p in zip(_orthogonal(tensors), parameters, strict=True)]
-    return Directions(
-        [d.to(p.dtype) for d, p in zip(tensors, parameters, strict=True)], max_cosine=_max_cosine(tensors)
-    )
+
+    def __init__(
+        self, model: nn.Module, *, seed: int, frozen: Sequence[str] = (), normalization: str = "filter"
+    ) -> None:
+        names = [name for name, _ in model.named_parameters()]
+        still = _matching(names, frozen)
+        parameters = [p.detach() for p in model.parameters()]
+        self._shapes = [p.shape for p in parameters]
+        self._dtypes = [p.dtype for p in parameters]
+        self._dtype = max(parameters, key=torch.numel).dtype
+        reference = torch.cat(
+            [(p * (name not in still)).flatten().double() for name, p in zip(names, parameters, strict=True)]
+        )  # (P,), zero where frozen
+        self._moves = torch.cat(
+            [torch.full((p.numel(),), name not in still) for name, p in zip(names, parameters, strict=True)]
+        ).to(reference.device)
+        self._filters = filters(model, normalization)
+        self._norms = self._norms_of(reference)  # (F,)
+        sizes = torch.bincount(self._filters[self._moves], minlength=len(self._norms)).clamp_min(1)
+        scale = (self._norms / sizes.sqrt())[self._filters]  # (P,) root mean square of each weight's filter
+        self._per_scale = torch.where(scale > 0, 1.0 / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+        self._generators = [_generator(f"{seed}/{name}") for name in names]
+        self._drawn = reference.new_empty((0, len(reference)), dtype=self._dtype)  # (D, P)
+        self.max_cosine = 0.0  # the largest |cos| between two of them
+
+    def __getitem__(self, k: int) -> list[Tensor]:
+        """Direction k as one tensor for each parameter, in the order of `model.parameters()`; zeros where frozen."""
+        while len(self._drawn) <= k:
+            self._draw()
+        parts = self._drawn[k].split([shape.numel() for shape in self._shapes])
+        return [
+            part.view(shape).to(dtype) for part, shape, dtype in zip(parts, self._shapes, self._dtypes, strict=True)
+        ]
+
+    def _draw(self) -> None:
+        """One more direction.
+
+        What is corrected is the Gaussian vector z behind it, δ̄ = normalised(z): elements that are alone in their filter
+        can only change sign, and do so where z is near zero.
+        """
+        z = torch.cat(
+            [
+                torch.randn(shape.numel(), generator=generator, dtype=torch.float64)
+                for shape, generator in zip(self._shapes, self._generators, strict=True)
+            ]
+        ).to(self._drawn.device)
+        z = z * self._moves
+        for _ in range(PASSES):
+            direction = self._normalised(z).to(self._dtype)
+            cosines = (self._drawn @ direction).double() / self._norms.square().sum()  # all have the norm of θ
+            if len(cosines) == 0 or cosines.abs().max() < ORTHOGONAL:
+                break
+            z = z - self._per_scale * (cosines.to(self._dtype) @ self._drawn).double()
+        if len(cosines):
+            self.max_cosine = max(self.max_cosine, float(cosines.abs().max()))
+        self._drawn = torch.cat([self._drawn, direction[None]])
+
+    def _normalised(self, z: Tensor) -> Tensor:
+        """Every filter takes the norm of θ's filter."""
+        ratio = self._norms / self._norms_of(z).clamp_min(torch.finfo(torch.float64).tiny)
+        return z * ratio[self._filters]
+
+    def _norms_of(self, values: Tensor) -> Tensor:
+        """(P,) -> (F,) Euclidean norms of the filters."""
+        return torch.bincount(self._filters, weights=values.square()).sqrt()
+
+
+def _generator(key: str) -> torch.Generator:
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(seed)
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
@@ -82,45 +119,3 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
     if len(found) == len(names):
         raise InputError(f"frozen={list(patterns)}: matches every parameter, so that there is nothing to displace")
     return found
-
-
-def _gaussian(n: int, parameter: Tensor, key: str) -> Tensor:
-    """(n, *shape) standard normal numbers; direction k is the same whatever n."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [torch.randn(parameter.shape, generator=generator, dtype=torch.float64) for _ in range(n)]
-    return torch.stack(drawn).to(parameter.device)
-
-
-def _normalised(directions: Tensor, parameter: Tensor) -> Tensor:
-    """Every filter of (D, *shape) directions takes the norm of the same filter of the parameter."""
-    reference = parameter.double()
-    if parameter.dim() <= 1:
-        return directions.sign() * reference.abs()
-    filters = tuple(range(2, directions.dim()))
-    norms = torch.linalg.vector_norm(directions, dim=filters, keepdim=True)
-    target = torch.linalg.vector_norm(reference, dim=tuple(range(1, reference.dim())), keepdim=True)
-    return directions * (target / norms.clamp_min(torch.finfo(torch.float64).tiny))
-
-
-def _gram(tensors: Sequence[Tensor]) -> Tensor:
-    """(D, D) scalar products."""
-    return sum((flat @ flat.T for flat in (t.flatten(1) for t in tensors)), torch.zeros(()))
-
-
-def _orthogonal(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The orthogonal set nearest to the given one (Löwdin): each is moved alike, whatever the order."""
-    gram = _gram(tensors).cpu().numpy()
-    scale = np.sqrt(np.diag(gram))
-    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
-    mixing = vectors @ np.diag(1.0 / np.sqrt(np.maximum(values, 1e-12))) @ vectors.T
-    return [torch.tensordot(torch.as_tensor(mixing, device=t.device), t, dims=1) for t in tensors]
-
-
-def _max_cosine(tensors: Sequence[Tensor]) -> float:
-    gram = _gram(tensors)
-    if len(gram) < 2:
-        return 0.0
-    scale = gram.diagonal().sqrt()
-    cosines = (gram / torch.outer(scale, scale)).abs()
-    return float(cosines.fill_diagonal_(0.0).max())

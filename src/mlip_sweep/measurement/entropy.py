@@ -82,7 +82,7 @@ def entropy_of(
         energy: (D, G) energy RMSE along D directions, eV/atom.
         forces: (D, G) forces RMSE, eV/Å.
         settings: temperatures and weight.
-        n_bootstrap: resamples of the D directions.
+        n_bootstrap: resamples of the D directions; 0 for no standard errors.
         seed: of the resampling.
     """
 
@@ -96,7 +96,7 @@ def entropy_of(
     n = len(energy)
     values = parts(np.arange(n)[None, :])[0]
     errors = np.full(3, np.nan)
-    if n > 1:
+    if n > 1 and n_bootstrap > 1:
         errors = parts(np.random.default_rng(seed).integers(0, n, (n_bootstrap, n))).std(axis=0, ddof=1)
     return Entropy(*map(float, values), *map(float, errors))
 

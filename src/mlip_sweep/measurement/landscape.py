@@ -1,6 +1,6 @@
-"""The landscape engine: losses of a model along straight lines and in planes of its parameters."""
+"""Losses of a model along straight lines and in planes of its parameters, every point of a grid evaluated."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,16 +60,15 @@ def lines(
     model: Potential,
     batches: Sequence[GraphBatch],
     directions: Directions,
+    n: int,
     t: NDArray[np.float64],
     *,
     progress: bool = True,
 ) -> Lines:
-    """Evaluate θ + t δ̄ for every direction and every t, whole batches at a time. The model is left as it was found."""
-    each = [[d[n] for d in directions.tensors] for n in range(len(directions))]
-    steps = [[(float(value), direction)] for direction in each for value in t]
+    """Evaluate θ + t δ̄ for the first n directions and every t, whole batches at a time."""
+    steps: list[Step] = [[(float(value), directions[k])] for k in range(n) for value in t]
     energy, forces = _evaluate(model, batches, steps, "landscape", progress)
-    shape = (len(directions), len(t))
-    return Lines(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
+    return Lines(np.asarray(t), energy.reshape(n, len(t)), forces.reshape(n, len(t)))
 
 
 def plane(
@@ -81,14 +80,14 @@ def plane(
     progress: bool = True,
 ) -> Plane:
     """Evaluate θ + t₁ δ̄₁ + t₂ δ̄₂ (eq 3) on the square grid of the first two directions."""
-    first, second = ([d[n] for d in directions.tensors] for n in (0, 1))
-    steps = [[(float(one), first), (float(two), second)] for one in t for two in t]
+    first, second = directions[0], directions[1]
+    steps: list[Step] = [[(float(one), first), (float(two), second)] for one in t for two in t]
     energy, forces = _evaluate(model, batches, steps, "plane", progress)
     shape = (len(t), len(t))
     return Plane(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
 
 
-Step = Sequence[tuple[float, Sequence[Tensor]]]
+Step = Sequence[tuple[float, list[Tensor]]]
 """A displacement Σ t δ̄ as its terms, each a t and one tensor for each parameter."""
 
 
@@ -96,53 +95,40 @@ def _evaluate(
     model: Potential, batches: Sequence[GraphBatch], steps: Sequence[Step], label: str, progress: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Energy RMSE (eV/atom) and forces RMSE (eV/Å) after every displacement, each taken from the same point."""
-    losses = np.empty((len(steps), 2))
+    losses = []
     with displaceable(model) as displace:
-        for k, step in enumerate(tqdm(steps, desc=label, unit="point", leave=False, disable=not progress)):
+        for step in tqdm(steps, desc=label, unit="point", leave=False, disable=not progress):
             displace(step)
-            losses[k] = rmse(model, batches)
-    return losses[:, 0], losses[:, 1]
+            errors = ErrorSums.empty(batches[0].positions.device)
+            for batch in batches:
+                errors.add(model(batch), batch)
+            losses.append(torch.stack(errors.mse()))
+    energy, forces = torch.stack(losses).sqrt().cpu().numpy().T  # the one time that the device is waited for
+    return energy, forces
 
 
 @contextmanager
-def displaceable(model: Potential) -> Iterator["_Displace"]:
-    """Parameters may be displaced inside; outside they are what they were, bit for bit, also after an error.
+def displaceable(model: Potential) -> Iterator[Callable[[Step], None]]:
+    """Gives θ ← θ₀ + Σ t δ̄, each time from the same θ₀, so that nothing accumulates.
 
-    Inside, the model is in evaluation mode and its parameters ask for no gradient, so that only forces are derived.
+    Outside, the parameters are what they were, bit for bit, also after an error or an interrupt. Inside, the model is
+    in evaluation mode and its parameters ask for no gradient, so that only forces are derived.
     """
-    parameters = list(model.parameters())
-    start = [p.detach().clone() for p in parameters]
-    wanted = [p.requires_grad for p in parameters]
+    parameters = [p.detach() for p in model.parameters()]  # the same storage
+    start = [p.clone() for p in parameters]
+    wanted = [p.requires_grad for p in model.parameters()]
+
+    @torch.no_grad()
+    def displace(step: Step) -> None:
+        torch._foreach_copy_(parameters, start)
+        for t, direction in step:
+            torch._foreach_add_(parameters, direction, alpha=t)
+
     with evaluating(model):
         try:
             model.requires_grad_(False)
-            yield _Displace(parameters, start)
+            yield displace
         finally:
-            with torch.no_grad():
-                for parameter, value, gradient in zip(parameters, start, wanted, strict=True):
-                    parameter.copy_(value)
-                    parameter.requires_grad_(gradient)
-
-
-class _Displace:
-    """θ ← θ₀ + Σ t δ̄, each time from the same θ₀, so that nothing accumulates."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter], start: list[Tensor]) -> None:
-        self._parameters = parameters
-        self._start = start
-
-    @torch.no_grad()
-    def __call__(self, step: Step) -> None:
-        for k, (parameter, value) in enumerate(zip(self._parameters, self._start, strict=True)):
-            parameter.copy_(value)
-            for t, direction in step:
-                parameter.add_(direction[k], alpha=t)
-
-
-def rmse(model: Potential, batches: Sequence[GraphBatch]) -> tuple[float, float]:
-    """Energy RMSE (eV/atom, over systems) and forces RMSE (eV/Å, over components) of a model as it stands."""
-    errors = ErrorSums.empty(batches[0].positions.device)
-    for batch in batches:
-        errors.add(model(batch), batch)
-    energy, forces = errors.mse()
-    return float(energy.sqrt()), float(forces.sqrt())
+            displace([])
+            for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+                parameter.requires_grad_(gradient)

@@ -1,0 +1,253 @@
+"""The loss entropy from few evaluations: lines refined until S has converged, directions added until it is certain."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor
+from tqdm import tqdm
+
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.measurement.directions import Directions
+from mlip_sweep.measurement.entropy import EntropySettings
+from mlip_sweep.measurement.interpolation import Array, Line
+from mlip_sweep.measurement.landscape import Lines, displaceable
+from mlip_sweep.models.interface import Potential
+
+PILOTS = 2  # directions that are refined further than needed, to learn how fast the others converge
+PILOT_TOLERANCE = 0.5  # of theirs, in units of the tolerance
+SAFETY = 3.0  # factor on the error that the pilots predict
+FIRST_SPLIT = 0.35  # where an interval that begins at t = 0 is split: losses bend most there
+MIN_DIRECTIONS = 5  # before a standard error is believed
+
+Errors = tuple[Tensor, Tensor]
+"""Errors of the energies per atom (S,), eV/atom, and of the force components (3N,), eV/Å."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Losses on a grid, and what was evaluated for them.
+
+    Attributes:
+        lines: what was evaluated, one for each direction; none where that is the grid itself.
+        curves: their losses on the grid.
+        evaluations: of the whole data set.
+        error: estimate of what interpolation adds to S, nat.
+    """
+
+    lines: list[Line]
+    curves: Lines
+    evaluations: int
+    error: float
+
+
+def sampled_lines(
+    model: Potential,
+    batches: Sequence[GraphBatch],
+    directions: Directions,
+    n: int,
+    t: Array,
+    settings: EntropySettings,
+    *,
+    tolerance: float,
+    target_stderr: float | None = None,
+    progress: bool = True,
+) -> Sampled:
+    """Losses on the grid t along up to n directions, each evaluated at as few points as S allows.
+
+    Along a direction, pairs ±t of grid points are added where they matter most to S, until the error that is left in S
+    is below the tolerance. In the end that is the whole grid, so that a landscape too sharp to be interpolated, or one
+    without finite losses, is simply evaluated. The point t = 0 is shared by all.
+
+    The error that is left is estimated from the change that the last pair made. The first two directions (pilots) go on
+    until the change itself is small, and so show how much of a change to expect after the k-th pair.
+
+    Args:
+        model: left as it was found.
+        batches: on the model's device.
+        directions: drawn as they are needed.
+        n: the largest number of directions.
+        t: (G,) the grid, symmetric about 0, ascending.
+        settings: temperatures and weight of S.
+        tolerance: of S, nat.
+        target_stderr: standard error of S at which no more directions are added; None takes all n.
+        progress: whether to show a bar.
+    """
+    found: list[Line] = []
+    losses: list[tuple[Array, Array]] = []  # on the grid
+    estimates: list[float] = []
+    with displaceable(model) as displace, tqdm(total=n, desc="landscape", leave=False, disable=not progress) as bar:
+        centre = errors(model, batches)
+        plan = _Plan(t, settings, tolerance)
+        for k in range(n):
+            direction = directions[k]
+
+            def at(value: float, direction: list[Tensor] = direction) -> Errors:
+                displace([(value, direction)])
+                return errors(model, batches)
+
+            line, estimate = plan.follow(_Probe(at, centre), losses, pilot=k < PILOTS)
+            found.append(line)
+            losses.append(line.rmse(t))
+            estimates.append(estimate)
+            bar.update()
+            if target_stderr is not None and k + 1 >= MIN_DIRECTIONS and _stderr(losses, settings) <= target_stderr:
+                break
+    energy, forces = (np.array(part) for part in zip(*losses, strict=True))
+    evaluations = 1 + sum(len(line.t) - 1 for line in found)
+    return Sampled(found, Lines(t, energy, forces), evaluations, float(np.mean(estimates)))
+
+
+def errors(model: Potential, batches: Sequence[GraphBatch]) -> Errors:
+    """Errors of all energies per atom and of all force components, in the order of the batches, on the device."""
+    energy, forces = [], []
+    for batch in batches:
+        found = model(batch)
+        true_energy, true_forces = batch.labels
+        energy.append((found.energy - true_energy) / batch.atoms_per_system)
+        forces.append((found.forces - true_forces).flatten())
+    return torch.cat(energy), torch.cat(forces)
+
+
+class _Probe:
+    """Evaluates along one direction, and keeps the products of what it finds."""
+
+    def __init__(self, at: Callable[[float], Errors], centre: Errors) -> None:
+        self._at = at
+        self._t = [0.0]
+        self._errors = [[part] for part in centre]
+        self._products = [_products(part) for part in self._errors]
+
+    def add(self, values: Sequence[float]) -> None:
+        """Evaluate at more values of t."""
+        for value in values:
+            self._t.append(value)
+            for kept, new in zip(self._errors, self._at(value), strict=True):
+                kept.append(new)
+        self._products = [_products(kept, old) for kept, old in zip(self._errors, self._products, strict=True)]
+
+    @property
+    def line(self) -> Line:
+        """What was evaluated so far."""
+        order = np.argsort(self._t)
+        energy, forces = (products[np.ix_(order, order)] for products in self._products)
+        return Line(np.array(self._t)[order], energy, forces)
+
+
+def _products(kept: list[Tensor], old: Array | None = None) -> Array:
+    """(M, M) mean products of M error vectors, of which the first are known already."""
+    known = 0 if old is None else len(old)
+    every = torch.stack(kept)  # (M, n)
+    new = (every[known:] @ every.T / every.shape[1]).cpu().numpy()  # the device is waited for once a pair
+    products = np.empty((len(kept), len(kept)))
+    if old is not None:
+        products[:known, :known] = old
+    products[known:] = new
+    products[:, known:] = new.T
+    return products
+
+
+class _Plan:
+    """In which order pairs ±t are added, and when a line has enough of them; both learnt from the first directions."""
+
+    def __init__(self, t: Array, settings: EntropySettings, tolerance: float) -> None:
+        self._t = t
+        self._settings = settings
+        self._tolerance = tolerance
+        self._half = t[t > 0]
+        self._order = [len(self._half) - 1]  # indices of `half`: the ends of the window first
+        self._share: dict[int, float] = {}  # number of pairs -> part of the last change that was left as an error
+
+    def follow(self, probe: _Probe, others: Sequence[tuple[Array, Array]], *, pilot: bool) -> tuple[Line, float]:
+        """Add pairs to a line until it has converged; the line, and the error in S that is left on it.
+
+        Args:
+            probe: of the line.
+            others: losses of the lines that are finished: S belongs to the mean of all.
+            pilot: whether to learn from this line.
+        """
+        history: list[tuple[Array, Array]] = []
+        changes: list[float] = []
+        estimate = 0.0
+        for pairs in range(1, len(self._half) + 1):
+            value = float(self._half[self._order[pairs - 1]])
+            probe.add([-value, value])
+            line = probe.line
+            if not line.finite:
+                probe.add([x for x in self._t if x != 0 and x not in line.t])
+                return probe.line, 0.0
+            history.append(line.rmse(self._t))
+            change = self._effect(history[-1], history[-2] if pairs > 1 else None, others)  # (G,)
+            changes.append(float(change.sum()))
+            estimate = changes[-1] * (1.0 if pilot else min(1.0, SAFETY * self._share.get(pairs, 1.0)))
+            if estimate <= self._tolerance * (PILOT_TOLERANCE if pilot else 1.0):
+                break
+            if pairs == len(self._order) and pairs < len(self._half):
+                self._order.append(self._next(change))
+        else:
+            estimate = 0.0  # every point of the grid is evaluated
+        if pilot:
+            self._learn(history, changes, others)
+        return probe.line, estimate
+
+    def _effect(
+        self, losses: tuple[Array, Array], before: tuple[Array, Array] | None, others: Sequence[tuple[Array, Array]]
+    ) -> Array:
+        """Bound on how much a change of one line's losses changes S, point by point (G,).
+
+        To first order S changes by −Σ_i p_i δℓ_i / T with the Boltzmann weights p of the mean curve; moduli are summed.
+        """
+        if before is None:
+            return np.full(len(self._t), np.inf)
+        total = np.zeros(len(self._t))
+        for part, (temperature, weight) in enumerate(_terms(self._settings)):
+            mean = np.mean([losses[part], *(other[part] for other in others)], axis=0)
+            total += weight * _boltzmann(mean, temperature) * np.abs(losses[part] - before[part]) / temperature
+        return total
+
+    def _next(self, change: Array) -> int:
+        """The next pair: where the last one changed S most, an interval between pairs is split."""
+        if not np.isfinite(change).all():
+            return self._split(-1, len(self._half) - 1)
+        ends = [-1, *sorted(self._order)]
+        position = np.searchsorted(self._half, np.abs(self._t))  # (G,)
+        wide = [(low, high) for low, high in pairwise(ends) if high - low > 1]
+        low, high = max(wide, key=lambda ab: change[(position > ab[0]) & (position < ab[1])].sum())
+        return self._split(low, high)
+
+    def _split(self, low: int, high: int) -> int:
+        """An index between two others; −1 stands for t = 0."""
+        share = FIRST_SPLIT if low < 0 else 0.5
+        return int(np.clip(round(low + share * (high - low)), low + 1, high - 1))
+
+    def _learn(
+        self, history: Sequence[tuple[Array, Array]], changes: Sequence[float], others: Sequence[tuple[Array, Array]]
+    ) -> None:
+        for k, (losses, change) in enumerate(zip(history[:-1], changes[:-1], strict=True)):
+            if k > 0 and change > 0:
+                left = self._effect(history[-1], losses, others).sum() / change
+                self._share[k + 1] = max(self._share.get(k + 1, 0.0), float(left))
+
+
+def _terms(settings: EntropySettings) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Temperature and weight of the energy part and of the forces part."""
+    return (settings.temperature_energy, settings.alpha), (settings.temperature_forces, 1.0 - settings.alpha)
+
+
+def _boltzmann(loss: Array, temperature: float) -> Array:
+    """Weights (G,) of the points in S; zero where there is no finite loss."""
+    exponent = -np.where(np.isfinite(loss), loss, np.inf) / temperature
+    return softmax(exponent) if np.isfinite(exponent).any() else np.zeros(len(loss))
+
+
+def _stderr(losses: Sequence[tuple[Array, Array]], settings: EntropySettings) -> float:
+    """Standard error of S over directions, to first order in their spread."""
+    parts = np.zeros(len(losses))
+    for part, (temperature, weight) in enumerate(_terms(settings)):
+        values = np.array([one[part] for one in losses])  # (D, G)
+        chances = _boltzmann(values.mean(axis=0), temperature)
+        parts += weight * np.where(chances > 0, chances * values, 0.0).sum(axis=1) / temperature
+    return float(parts.std(ddof=1) / np.sqrt(len(parts)))

@@ -1,0 +1,92 @@
+"""A whole line of the landscape from a few of its points.
+
+What is interpolated is not the loss but the errors behind it, energy by energy and force by force: they vary half as
+fast in t as their squares, so that seven points give what thirteen give otherwise, and the loss cannot become negative.
+The interpolation is linear in the errors e_j of the nodes, e(t) = Σ_j w_j(t) e_j, so that
+
+    MSE(t) = Σ_jk w_j(t) w_k(t) ⟨e_j · e_k⟩
+
+needs nothing but the mean products ⟨e_j · e_k⟩, which are small enough to be kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
+
+DEGREE = 5  # of the splines, where there are nodes enough
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was evaluated along one direction, at M nodes.
+
+    Attributes:
+        t: (M,) the nodes, ascending.
+        energy: (M, M) mean products of the energy errors at two nodes, (eV/atom)²; the diagonal is the MSE.
+        forces: (M, M) mean products of the forces errors, (eV/Å)².
+    """
+
+    t: Array
+    energy: Array
+    forces: Array
+
+    @property
+    def finite(self) -> bool:
+        """Whether the model gave a finite loss at every node."""
+        return bool(np.isfinite(self.energy).all() and np.isfinite(self.forces).all())
+
+    def rmse(self, t: Array) -> tuple[Array, Array]:
+        """Energy RMSE (eV/atom) and forces RMSE (eV/Å) at (G,) values of t; at a node, what was evaluated there.
+
+        Where a node has no finite loss there is nothing smooth to follow: the RMSE then runs straight from node to
+        node, and is NaN beside a lost one.
+        """
+        if not self.finite:
+            return self._straight(t, self.energy), self._straight(t, self.forces)
+        weights = self._weights(t)  # (G, M)
+        mse = (np.einsum("gi,ij,gj->g", weights, products, weights) for products in (self.energy, self.forces))
+        energy, forces = (np.sqrt(np.maximum(values, 0.0)) for values in mse)  # rounding may give −1e-20
+        return energy, forces
+
+    def _weights(self, t: Array) -> Array:
+        spline = make_interp_spline(self.t, np.eye(len(self.t)), k=min(DEGREE, len(self.t) - 1))
+        weights = spline(t)
+        row, node = np.nonzero(t[:, None] == self.t)
+        weights[row] = np.eye(len(self.t))[node]  # exact, however large the losses at other nodes are
+        return weights
+
+    def _straight(self, t: Array, products: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            return np.interp(t, self.t, np.sqrt(np.diag(products)))
+
+
+def to_arrays(found: Sequence[Line]) -> dict[str, Array]:
+    """Lines as arrays to be stored: node_t (D, M), node_energy and node_forces (D, M, M), filled up with NaN."""
+    if not found:
+        return {}
+    width = max(len(line.t) for line in found)
+    arrays = {
+        "node_t": np.full((len(found), width), np.nan),
+        "node_energy": np.full((len(found), width, width), np.nan),
+        "node_forces": np.full((len(found), width, width), np.nan),
+    }
+    for k, line in enumerate(found):
+        m = len(line.t)
+        arrays["node_t"][k, :m] = line.t
+        arrays["node_energy"][k, :m, :m] = line.energy
+        arrays["node_forces"][k, :m, :m] = line.forces
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, Array]) -> list[Line]:
+    """The lines of `to_arrays`."""
+    found = []
+    for t, energy, forces in zip(arrays["node_t"], arrays["node_energy"], arrays["node_forces"], strict=True):
+        m = int(np.isfinite(t).sum())
+        found.append(Line(t[:m], energy[:m, :m], forces[:m, :m]))
+    return found
