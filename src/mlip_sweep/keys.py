@@ -22,6 +22,7 @@ VALIDATION_LOSS_KEPT: Final = "kept/validation_loss"
 
 # Loss landscape, PROTOCOL "Loss entropy".
 LOSS_ENTROPY: Final = "loss_entropy"
+LOSS_ENTROPY_INTERMEDIATE: Final = "intermediate/loss_entropy"  # during training, from few directions
 LOSS_ENTROPY_ENERGY: Final = "loss_entropy_energy"
 LOSS_ENTROPY_FORCES: Final = "loss_entropy_forces"
 LOSS_ENTROPY_STDERR: Final = "loss_entropy_stderr"
@@ -100,4 +101,4 @@ def objective(name: str) -> str:
 
 def more_is_better(name: str) -> bool:
     """Whether of two runs the one with more of a metric is the better."""
-    return name.startswith((LOSS_ENTROPY, "md_time_to_failure", MD_SURVIVAL_FRACTION)) and not name.endswith("stderr")
+    return name.startswith((LOSS_ENTROPY, LOSS_ENTROPY_INTERMEDIATE, "md_time_to_failure", MD_SURVIVAL_FRACTION)) and not name.endswith("stderr")

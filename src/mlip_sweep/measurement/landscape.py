@@ -52,8 +52,9 @@ class Plane:
 
 
 def grid(points: int, window: float) -> NDArray[np.float64]:
-    """`points` values of t from −window to window; the paper's are 81 and 0.25."""
-    return np.linspace(-window, window, points)
+    """`points` values of t from −window to window, exactly symmetric; the paper's are 81 and 0.25."""
+    steps = np.arange(points) - (points - 1) / 2
+    return steps * (window / steps[-1])
 
 
 def lines(

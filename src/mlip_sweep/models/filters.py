@@ -8,8 +8,8 @@
 | irreps        | an output channel of a path of an equivariant layer, as the layer's instructions lay it out |
 
 The flat weights of e3nn layers degenerate under `filter` to δ_i = ±|θ_i|, differently for every L and width. `irreps`
-takes them apart into blocks (input multiplicities …, output multiplicity), one for each path, so that a filter is what it
-is in a dense layer: all weights that feed one output.
+takes them apart into blocks (input multiplicities …, output multiplicity), one for each path, so that a filter is what
+it is in a dense layer: all weights that feed one output.
 """
 
 import math
