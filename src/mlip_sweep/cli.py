@@ -21,6 +21,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
     try:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
+        from hydra_plugins.optuna_async_sweeper.reporting import search_of
         from mlip_sweep.multirun import trials
         from mlip_sweep.multirun.folder import parent_of
         from mlip_sweep.multirun.names import run_name, varied
@@ -34,6 +35,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
             parent_run_id=parent_of(job),
             tags=trials.tags(job),
             take_over=bool(trials.tags(job)),
+            search=search_of(job) if cfg.pruning else None,
         )
     except KeyboardInterrupt:
         if HydraConfig.get().mode == RunMode.RUN:

@@ -18,6 +18,7 @@ from mlip_sweep.data.frames import Dataset
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import AfterTraining, MeasurementCallback
 from mlip_sweep.measurement.interface import Measurement, check_measurement
+from mlip_sweep.measurement.intermediate import Search
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.results import Results, objective, returned
@@ -39,6 +40,7 @@ def run(
     parent_run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     take_over: bool = False,
+    search: Search | None = None,
 ) -> float | list[float]:
     """Train, measure and record one potential.
 
@@ -50,6 +52,7 @@ def run(
         tags: more words about the run.
         take_over: begin from the last checkpoint of a run of the same config that was interrupted, where there is one;
             the config's `resume` asks for the same.
+        search: hears of intermediate values, where the config's `pruning` says which.
 
     Returns:
         The objective: one finite number, or a list of them.
@@ -114,6 +117,7 @@ def run(
             seed=settings.seeds.order,
             folder=folder,
             logger=rec.logger,
+            watch=made(cfg.pruning, "pruning")(dataset, model.cutoff, search=search) if cfg.pruning else None,
             callbacks=[
                 AfterTraining(lambda: rec.metrics({keys.wall_time("training"): time.perf_counter() - start})),
                 AfterTraining(lambda: keep_model(rec, model, config, folder)),  # before a measurement can fail

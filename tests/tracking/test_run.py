@@ -105,7 +105,7 @@ def test_pruned_trial_is_killed_not_failed(uri):
     with pytest.raises(TrialPruned), record(uri=uri, experiment="runs", name="pruned") as rec:
         raise TrialPruned("at epoch 3")
     run = stored(uri, rec.run_id)
-    assert (run.status, run.tags["pruned"]) == ("KILLED", "yes")
+    assert (run.status, run.tags["pruned"]) == ("KILLED", "at epoch 3")
 
 
 def test_sigterm_kills_the_run_and_the_handler_before_comes_back(uri):

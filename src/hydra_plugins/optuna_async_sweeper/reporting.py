@@ -1,5 +1,6 @@
 """For the code that runs in a trial: the trial itself, to report intermediate values to, and to ask for pruning."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
@@ -39,3 +40,34 @@ def running_trial(hydra_config: Any) -> "optuna.Trial | None":
     )
     number = storage.get_trial_id_from_study_id_trial_number(study_id(study), int(hydra_config.job.num))
     return optuna.Trial(study, number)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Hears of a trial's intermediate values, and gives the trial up where the study's pruner says so."""
+
+    trial: "optuna.Trial"
+
+    def __call__(self, value: float, step: int, *, more_is_better: bool) -> None:
+        """Report a value.
+
+        Args:
+            value: whatever is watched; its sign is turned where the study's objective is meant the other way.
+            step: such as the epoch.
+            more_is_better: how the value is meant.
+
+        Raises:
+            optuna.TrialPruned: the trial is to be given up.
+        """
+        import optuna
+
+        as_objective = more_is_better == (self.trial.study.direction == optuna.study.StudyDirection.MAXIMIZE)
+        self.trial.report(value if as_objective else -value, step)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned(f"at step {step}, with {value:.4g}")
+
+
+def search_of(hydra_config: Any) -> Search | None:
+    """The search that a job belongs to; None outside of one, and where several objectives leave nothing to prune by."""
+    trial = running_trial(hydra_config)
+    return Search(trial) if trial is not None and len(trial.study.directions) == 1 else None

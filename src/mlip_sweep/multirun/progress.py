@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from math import prod
 from typing import Any
 
@@ -37,6 +38,7 @@ class SweepBar:
 
     def __init__(self, uri: str, experiment: str, parent: str, total: int) -> None:
         self._place = (uri, experiment, parent)
+        self._since = datetime.now(UTC)
         self._bar = tqdm(total=total, desc="sweep", unit="run", leave=False)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -51,9 +53,11 @@ class SweepBar:
     def _watch(self) -> None:
         while not self._stop.wait(SECONDS):
             try:
-                states = Counter(run.status for run in read.stored_runs(*self._place))
+                runs = read.stored_runs(*self._place)
             except Exception:  # the store is busy, or a server away for a moment: the bar is not worth a sweep
                 continue
+            # A run that an earlier start has left unfinished is done again.
+            states = Counter(run.status for run in runs if run.status == "FINISHED" or run.started >= self._since)
             lost = states["FAILED"] + states["KILLED"]
             self._bar.set_postfix_str(
                 f"{states['RUNNING']} at work" + (f", {lost} failed" if lost else ""), refresh=False

@@ -143,9 +143,9 @@ class RunRecord:
         pruned = any(kind.__name__ == "TrialPruned" for kind in type(error).__mro__)  # Optuna is not imported here
         killed = pruned or isinstance(error, KeyboardInterrupt | Terminated)
         try:
-            self.tag("error", "stopped by SIGTERM" if isinstance(error, Terminated) else one_line(error))
             if pruned:
-                self.tag("pruned", "yes")
+                self.tag("pruned", str(error) or "yes")
+            self.tag("error", "stopped by SIGTERM" if isinstance(error, Terminated) else one_line(error))
             if self.current_phase:
                 self.tag("error.phase", self.current_phase)
             if not killed:

@@ -51,6 +51,7 @@ def fit(
     *,
     seed: int,
     folder: Path,
+    watch: Callback | None = None,
     callbacks: Sequence[Callback] = (),
     logger: Logger | None = None,
 ) -> KeepBest:
@@ -64,6 +65,7 @@ def fit(
         settings: the trainer's.
         seed: of the order of batches.
         folder: where `last.ckpt` goes after every `checkpoint_every` epochs; with `settings.resume`, where it is found.
+        watch: sees the weights of every validation, under EMA or SWA the average.
         callbacks: run after training's own; those that measure act in `on_fit_end`, on the kept weights.
         logger: takes the metrics of epochs.
 
@@ -82,6 +84,7 @@ def fit(
     own: list[Callback | None] = [
         recipe.cycle,
         keep,  # before averaging: see KeepBest
+        watch,
         recipe.averaging,
         EpochBar() if settings.progress else None,
         _early_stopping(settings),

@@ -15,6 +15,7 @@ KNOWN = (
     r".*does not have many workers.*",  # graphs are built once and stay in memory
     r".*exists and is not empty.*",  # a resumed training finds its checkpoint there
     r".*`srun` command is available.*",  # a training is one process, on a cluster too
+    r".*The dirpath has changed from.*",  # a trial goes on from the checkpoint of an interrupted one
     r".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
 )
 
