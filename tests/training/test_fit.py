@@ -70,7 +70,7 @@ def settings(**changes) -> TrainerSettings:
 def recipe(name: str = "none") -> Recipe:
     parts = {part: make() for part, make in RECIPES[name].items()}
     weights = LossWeights(1.0, 1000.0)
-    return Recipe(partial(torch.optim.Adam, lr=0.01, amsgrad=True), weights, weights, **parts)
+    return Recipe(partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True), weights, weights, **parts)
 
 
 def train(folder, name="none", architecture="nequip", callbacks=(), **changes):

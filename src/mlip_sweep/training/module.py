@@ -63,10 +63,14 @@ class TrainingModule(pl.LightningModule):
         self._losses.append(value.detach())
         return value
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the parameters alone: forces made the positions a leaf too, and theirs would cost more work."""
+        loss.backward(inputs=[p for p in self.parameters() if p.requires_grad])
+
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, once, not at every step."""
-        self.log(keys.TRAIN_LOSS, torch.stack(self._losses).mean())
-        self.log(keys.LEARNING_RATE, float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log_dict({keys.TRAIN_LOSS: torch.stack(self._losses).mean(), keys.LEARNING_RATE: rate})
         self._losses.clear()
 
     def on_validation_epoch_start(self) -> None:
@@ -80,8 +84,11 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log RMSEs, and the loss at fixed weights."""
         energy, forces = self._errors.mse()
-        self.log(keys.VALIDATION_ENERGY, 1000.0 * energy.sqrt())
-        self.log(keys.VALIDATION_FORCES, 1000.0 * forces.sqrt())
-        self.log(
-            keys.VALIDATION_LOSS, self.validation_weights.energy * energy + self.validation_weights.forces * forces
+        weights = self.validation_weights
+        self.log_dict(
+            {
+                keys.VALIDATION_ENERGY: 1000.0 * energy.sqrt(),
+                keys.VALIDATION_FORCES: 1000.0 * forces.sqrt(),
+                keys.VALIDATION_LOSS: weights.energy * energy + weights.forces * forces,
+            }
         )
