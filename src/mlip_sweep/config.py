@@ -113,7 +113,7 @@ def parse(cfg: DictConfig) -> RunSettings:
         loss=_typed(LossSettings, cfg, "loss"),
         tracking=_typed(TrackingSettings, cfg, "tracking"),
         objectives=[objective] if isinstance(objective, str) else [str(name) for name in objective or []],
-        measurements=[str(name) for name in cfg.measurement or {}],
+        measurements=[str(name) for name, entry in (cfg.measurement or {}).items() if entry is not None],
         resume=bool(cfg.resume),
     )
     _check_trainer(settings.trainer)

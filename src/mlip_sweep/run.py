@@ -160,8 +160,9 @@ def prepare(cfg: DictConfig, settings: RunSettings) -> tuple[Recipe, dict[str, M
 
 
 def measurements_of(cfg: DictConfig) -> dict[str, Measurement]:
-    """The entries of the config group `measurement`, by name."""
-    return {str(key): made(entry, "measurement") for key, entry in (cfg.measurement or {}).items()}
+    """The entries of the config group `measurement`, by name; one that is null is left out."""
+    entries = (cfg.measurement or {}).items()
+    return {str(key): made(entry, "measurement") for key, entry in entries if entry is not None}
 
 
 def data_of(cfg: DictConfig, rec: RunRecord, measurements: Mapping[str, Measurement]) -> Dataset:

@@ -7,8 +7,11 @@ from importlib.util import find_spec
 from itertools import product
 
 import optuna
+import pandas as pd
 import pytest
 from studies import complete
+
+from hydra_plugins.optuna_async_sweeper.reporting import Search
 
 X = "x=interval(0,1)"
 SEEDED = ["hydra.sweeper.sampler.seed=1", X]
@@ -162,6 +165,11 @@ def test_several_objectives_give_a_pareto_front(sweep):
     assert {solution["trial"] for solution in study.results["solutions"]} == front
     assert all(solution["values"] == values[solution["trial"]] for solution in study.results["solutions"])
     assert "* on the Pareto front" in study.out
+    page = (study.folder / "study.html").read_text()
+    assert all(title in page for title in ("Pareto front", "Optimisation history, value 1", "Importance for value 0"))
+    table = pd.read_csv(study.folder / "trials.csv")
+    assert list(table["state"]) == ["COMPLETE"] * 8
+    assert list(table["value_1"]) == [value[1] for value in values.values()]
 
 
 def test_a_custom_search_space_adds_parameters(sweep):
@@ -187,6 +195,17 @@ def test_a_trial_can_be_pruned_from_its_own_process(sweep):
     assert study.reasons[1] == "at step 0"
     assert study.trials[1].value == 1.0
     assert "1 done, 2 pruned" in study.out
+    assert not (study.folder / "study.html").exists()  # one complete trial makes no plot
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_intermediate_values_are_reported_as_the_objective_is_meant(direction):
+    study = optuna.create_study(direction=direction)
+    search = Search(study.ask())
+    search(2.0, 1, more_is_better=False, told="")
+    search(3.0, 2, more_is_better=True, told="")
+    sign = 1.0 if direction == "minimize" else -1.0
+    assert study.trials[0].intermediate_values == {1: sign * 2.0, 2: sign * -3.0}
 
 
 @pytest.mark.parametrize("storage", ["journal://study/journal", "study.log", "null"])

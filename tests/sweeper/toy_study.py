@@ -57,15 +57,11 @@ def misbehave(kind, folder):
             (folder / "hanging").touch()
             time.sleep(600)
         case "prunes":
-            import optuna
+            from hydra_plugins.optuna_async_sweeper.reporting import search_of
 
-            from hydra_plugins.optuna_async_sweeper.reporting import running_trial
-
-            trial = running_trial(HydraConfig.get())
+            search = search_of(HydraConfig.get())
             for step in range(5):
-                trial.report(float(trial.number), step)
-                if trial.should_prune():
-                    raise optuna.TrialPruned(f"at step {step}")
+                search(float(search.trial.number), step, more_is_better=False, told=f"at step {step}")
 
 
 def spoiled(cfg):

@@ -48,13 +48,14 @@ class Search:
 
     trial: "optuna.Trial"
 
-    def __call__(self, value: float, step: int, *, more_is_better: bool) -> None:
+    def __call__(self, value: float, step: int, *, more_is_better: bool, told: str) -> None:
         """Report a value.
 
         Args:
             value: whatever is watched; its sign is turned where the study's objective is meant the other way.
             step: such as the epoch.
             more_is_better: how the value is meant.
+            told: value and step as a person reads them, for the record of a trial that is given up.
 
         Raises:
             optuna.TrialPruned: the trial is to be given up.
@@ -64,7 +65,7 @@ class Search:
         as_objective = more_is_better == (self.trial.study.direction == optuna.study.StudyDirection.MAXIMIZE)
         self.trial.report(value if as_objective else -value, step)
         if self.trial.should_prune():
-            raise optuna.TrialPruned(f"at step {step}, with {value:.4g}")
+            raise optuna.TrialPruned(told)
 
 
 def search_of(hydra_config: Any) -> Search | None:

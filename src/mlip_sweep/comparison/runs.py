@@ -34,9 +34,9 @@ class Replicas:
 def read_runs(uri: str, experiment: str | None = None, parent: str | None = None) -> pd.DataFrame:
     """One row a run, oldest first.
 
-    Columns: run_id, name (what varied among these runs), status, error, started; `param.<name>` (text) for each
-    parameter; each metric under its own name (NaN where a run has none). Runs of one name are told apart by the
-    beginning of their ids.
+    Columns: run_id, name (what varied among these runs), status (MLflow's, or PRUNED), error, started; `param.<name>`
+    (text) for each parameter; each metric under its own name (NaN where a run has none). Runs of one name are told apart
+    by the beginning of their ids; one that was interrupted and gone on with by another is left out.
 
     Raises:
         InputError: no such experiment, or the store does not serve.
@@ -45,8 +45,8 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
         {
             "run_id": run.run_id,
             "name": run.name,
-            "status": run.status,
-            "error": run.tags.get("error", ""),
+            "status": "PRUNED" if "pruned" in run.tags else run.status,
+            "error": run.tags.get("pruned", run.tags.get("error", "")),
             "started": run.started,
             **{f"param.{key}": value for key, value in run.params.items()},
             **run.metrics,

@@ -20,8 +20,8 @@ from mlip_sweep.training.module import TrainingModule
 class Search(Protocol):
     """What hears of intermediate values: a trial of a study."""
 
-    def __call__(self, value: float, step: int, *, more_is_better: bool) -> None:
-        """Take a value; raises where the trial is to be given up."""
+    def __call__(self, value: float, step: int, *, more_is_better: bool, told: str) -> None:
+        """Take a value; raises, with what is told, where the trial is to be given up."""
 
 
 class Watch(Callback):
@@ -57,7 +57,8 @@ class Watch(Callback):
         if self.key != keys.VALIDATION_LOSS and trainer.logger is not None:
             trainer.logger.log_metrics({self.key: value}, step=trainer.global_step)
         if self.search is not None:
-            self.search(value, epoch, more_is_better=keys.more_is_better(self.key))
+            told = f"at epoch {epoch}, {self.key} = {value:.4g}"
+            self.search(value, epoch, more_is_better=keys.more_is_better(self.key), told=told)
 
 
 class WatchValidationLoss(Watch):

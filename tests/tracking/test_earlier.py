@@ -1,0 +1,103 @@
+"""What is recorded already is found again by its config and its data, and by nothing less."""
+
+import pytest
+
+from mlip_sweep import keys
+from mlip_sweep.tracking import store
+from mlip_sweep.tracking.earlier import CONFIG, DATA, FOLDER, Earlier, config_checksum
+from mlip_sweep.tracking.read import SUPERSEDED, stored_runs
+from mlip_sweep.tracking.run import record
+from mlip_sweep.training.fit import LAST
+from mlip_sweep.training.resume import RECORD
+
+CONFIGURED = {"model": {"width": 8}, "seed": 0, "trainer": {"max_epochs": 3, "progress": True}, "objective": "a"}
+
+
+def run(uri, experiment, *, data="data", folder="", error=None, parent=None, metrics=None):
+    """A run of the config that ends as told; its id."""
+    tags = {CONFIG: "config", DATA: data, FOLDER: str(folder)}
+    place = {"uri": uri, "experiment": experiment, "name": "run", "tags": tags, "parent_run_id": parent}
+    try:
+        with record(**place) as rec:
+            rec.metrics(metrics or {})
+            if error is not None:
+                raise error
+    except type(error or ValueError):
+        pass
+    return rec.run_id
+
+
+def test_the_checksum_knows_what_a_number_depends_on():
+    same = [
+        {**CONFIGURED, "trainer": {"progress": False, "max_epochs": 3}},
+        {**CONFIGURED, "objective": ["b", "c"], "resume": True},
+        {**CONFIGURED, "tracking": {"uri": "elsewhere"}},
+    ]
+    others = [
+        {**CONFIGURED, "seed": 1},
+        {**CONFIGURED, "model": {"width": 16}},
+        {**CONFIGURED, "trainer": {"max_epochs": 4, "progress": True}},
+        {**CONFIGURED, "measurement": {"landscape": {"points": 81}}},
+    ]
+    assert {config_checksum(config) for config in same} == {config_checksum(CONFIGURED)}
+    assert len({config_checksum(config) for config in [CONFIGURED, *others]}) == 1 + len(others)
+
+
+def test_a_finished_run_is_found_for_its_data_and_objectives(uri):
+    metrics = {keys.objective("loss_entropy"): 1.5}
+    run_id = run(uri, "finished", metrics=metrics)
+    run(uri, "finished", error=ValueError(), metrics=metrics)
+    earlier = Earlier(uri, "finished", "config")
+    assert earlier.finished("data", ["loss_entropy"]).run_id == run_id
+    assert earlier.finished("other data", ["loss_entropy"]) is None
+    assert earlier.finished("data", ["loss_entropy", "parameters"]) is None
+    assert not Earlier(uri, "finished", "other config")
+    assert not Earlier(uri, "no such experiment", "config")
+
+
+def test_a_finished_run_can_be_gathered_under_more_sweeps(uri):
+    run(uri, "gathered", parent="first", metrics={keys.objective("a"): 1.0})
+    for parent in ("first", "second", "second", "third"):
+        earlier = Earlier(uri, "gathered", "config")
+        earlier.gather(earlier.finished("data", ["a"]), parent)
+    for parent in ("first", "second", "third"):
+        assert len(stored_runs(uri, "gathered", parent)) == 1
+    assert stored_runs(uri, "gathered", "fourth") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "data", "expected"),
+    [
+        (KeyboardInterrupt(), "data", True),
+        (ValueError(), "data", True),  # such as a full disk while it measured
+        (KeyboardInterrupt(), "other data", False),
+        (type("TrialPruned", (Exception,), {})("at step 3"), "data", False),
+    ],
+    ids=["interrupted", "failed", "other data", "pruned"],
+)
+def test_the_checkpoint_of_an_interrupted_run_is_handed_over(uri, tmp_path, request, error, data, expected):
+    experiment = request.node.name
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    (old / LAST).write_text("weights")
+    (old / RECORD).write_text("recipe")
+    before = run(uri, experiment, data=data, folder=old, error=error, parent="sweep")
+    earlier = Earlier(uri, experiment, "config")
+    assert (earlier.of_folder(old) == before) is ("pruned" not in experiment)
+    assert earlier.of_folder(new) is None
+    with record(uri=uri, experiment=experiment, name="again", parent_run_id="sweep") as rec:
+        source = earlier.hand_over(rec, new, "data")
+    assert (source == old, (new / LAST).exists(), (new / RECORD).exists()) == (expected,) * 3
+    tags = store.client(uri).get_run(before).data.tags
+    assert tags.get(SUPERSEDED) == (None if "pruned" in experiment else rec.run_id)
+
+
+def test_a_run_is_gone_on_with(uri):
+    with pytest.raises(KeyboardInterrupt), record(uri=uri, experiment="on", name="run", params={"a": 1}) as rec:
+        raise KeyboardInterrupt
+    with record(uri=uri, experiment="on", name="run", params={"a": 1}, run_id=rec.run_id) as again:
+        assert again.run_id == rec.run_id
+    (stored,) = stored_runs(uri, "on")
+    assert stored.status == "FINISHED"
+    assert "error" not in stored.tags
