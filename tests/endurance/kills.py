@@ -3,7 +3,8 @@
 python tests/endurance/kills.py [--kills 10] [--trials 12] [--seed 0] [--keep]
 
 Two short trainings at a time. At each moment SIGKILL goes to one worker, or to the sweep and all its workers at once,
-in the midst of their trials; the same command then goes on. At the end each trial must be there once, in the study and in MLflow.
+in the midst of their trials; the same command then goes on. At the end each trial must be there once, in the study and
+in MLflow.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -73,7 +75,7 @@ def run(folder: Path, trials: int, kills: int, chance: random.Random) -> list[st
         with (folder / "sweep.log").open("a") as log:
             sweep = subprocess.Popen([*COMMAND, f"hydra.sweeper.n_trials={trials}"], cwd=folder, stdout=log, stderr=log)
             while sweep.poll() is None and len(events) < kills:
-                until(lambda: sweep.poll() is not None or at_work(folder, started), "a trial at work", tick_s=0.1)
+                until(partial(begun, sweep, folder, started), "a trial at work", tick_s=0.1)
                 try:
                     sweep.wait(chance.uniform(0.0, LONGEST_S))
                 except subprocess.TimeoutExpired:
@@ -83,10 +85,12 @@ def run(folder: Path, trials: int, kills: int, chance: random.Random) -> list[st
                 return events
 
 
-def at_work(folder: Path, since: float) -> bool:
-    """Whether a training has begun, or kept a checkpoint, since then."""
+def begun(sweep: subprocess.Popen, folder: Path, since: float) -> bool:
+    """Whether a training has begun, or kept a checkpoint, since then; or the sweep has ended."""
     files = folder.glob(f"multirun/{STUDY}/*/*")
-    return any(file.stat().st_mtime > since for file in files if file.name in ("training.yaml", "last.ckpt"))
+    return sweep.poll() is not None or any(
+        file.stat().st_mtime > since for file in files if file.name in ("training.yaml", "last.ckpt")
+    )
 
 
 def kill(sweep: subprocess.Popen, chance: random.Random) -> str:
