@@ -87,10 +87,8 @@ def run(folder: Path, trials: int, kills: int, chance: random.Random) -> list[st
 
 def begun(sweep: subprocess.Popen, folder: Path, since: float) -> bool:
     """Whether a training has begun, or kept a checkpoint, since then; or the sweep has ended."""
-    files = folder.glob(f"multirun/{STUDY}/*/*")
-    return sweep.poll() is not None or any(
-        file.stat().st_mtime > since for file in files if file.name in ("training.yaml", "last.ckpt")
-    )
+    files = [file for name in ("training.yaml", "last.ckpt") for file in folder.glob(f"multirun/{STUDY}/*/{name}")]
+    return sweep.poll() is not None or any(file.stat().st_mtime > since for file in files)
 
 
 def kill(sweep: subprocess.Popen, chance: random.Random) -> str:

@@ -169,7 +169,7 @@ def test_several_objectives_give_a_pareto_front(sweep):
     assert all(title in page for title in ("Pareto front", "Optimisation history, value 1", "Importance for value 0"))
     table = pd.read_csv(study.folder / "trials.csv")
     assert list(table["state"]) == ["COMPLETE"] * 8
-    assert list(table["value_1"]) == [value[1] for value in values.values()]
+    assert list(table["value_1"]) == pytest.approx([value[1] for value in values.values()])
 
 
 def test_a_custom_search_space_adds_parameters(sweep):
