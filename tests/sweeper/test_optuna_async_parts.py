@@ -111,12 +111,14 @@ def test_ends_without_an_exception_are_told_apart():
         ("Job 7 has not produced any output (state: TIMEOUT)", outcomes.TIMEOUT),
         ("Job not requeued because: timed-out too many times.", outcomes.TIMEOUT),
         ("Job 7 has not produced any output (state: CANCELLED by 0)", outcomes.KILLED),
+        (f"Job 7 has not produced (state: NODE_FAIL)\n{'-' * 40}\nits log: this job is timed-out", outcomes.KILLED),
     ],
 )
 def test_what_slurm_says_of_a_job_is_understood(message, kind):
     submitit = pytest.importorskip("submitit")
     error = submitit.core.utils.UncompletedJobError(message)
     assert outcomes.kind_of(outcomes.of_launch_error(error).reason) == kind
+    assert outcomes.kind_of(outcomes.of_exception(error).reason) == kind  # raised within the job
 
 
 def study(tmp_path, **changes) -> SweepStudy:

@@ -73,6 +73,8 @@ def of_exception(error: BaseException) -> Outcome:
     if isinstance(error, SystemExit):
         by_signal = isinstance(error.code, int) and error.code > 128
         return Outcome(reason=reason(KILLED, f"signal {int(error.code) - 128}") if by_signal else reason(ERROR, text))  # type: ignore[arg-type]
+    if "UncompletedJobError" in names:  # submitit raises it within the task, where a job may not be queued again
+        return of_launch_error(error)
     if _no_memory(error, names):
         return Outcome(reason=reason(MEMORY, text))
     return Outcome(reason=reason(ERROR, text))
@@ -81,7 +83,7 @@ def of_exception(error: BaseException) -> Outcome:
 def of_launch_error(error: BaseException) -> Outcome:
     """What an exception of a launcher, not of the task function, means: a job that has not come back."""
     text = f"{type(error).__name__}: {error}"
-    lower = text.lower()
+    lower = text.partition("-" * 40)[0].lower()  # below such a line submitit quotes the job's log
     if "out_of_me" in lower:  # Slurm's OUT_OF_MEMORY, which its tables cut short
         return Outcome(reason=reason(MEMORY, text))
     if "timed-out" in lower or "timed out" in lower or "state: timeout" in lower:
