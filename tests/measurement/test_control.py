@@ -1,10 +1,11 @@
 """The reference under the protocol of the model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.calculators.emt import EMT
 from samples import installed
@@ -15,7 +16,7 @@ from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.measurement import control as control_module
 from mlip_sweep.measurement.calculator_model import CalculatorModel
 from mlip_sweep.measurement.control import reference_control, run_control
-from mlip_sweep.measurement.md_protocol import MDProtocol
+from mlip_sweep.measurement.md_protocol import MDProtocol, simulate
 from mlip_sweep.measurement.stability import time_to_failure
 
 xtb = pytest.mark.skipif(not installed("tblite"), reason="tblite is not installed (extra xtb)")
@@ -114,3 +115,15 @@ def test_a_reference_that_fails_is_noted(tmp_path, monkeypatch):
     )
     assert report.metrics[keys.MD_CONTROL_SURVIVAL] == 0.0
     assert "the reference itself fails in 2 of 2 replicas: this system is no test of a model" in report.notes
+
+
+def test_emt_aluminium_survives_melting(tmp_path):
+    """A crystal at its labelling method, far above its melting point: its atoms leave their places and no replica fails."""
+    start = bulk("Al", cubic=True).repeat((2, 1, 1))
+    data = dataset_of([frame_of(start)], reference={"method": "EMT"})
+    protocol = MDProtocol(temperature_K=3000.0, duration_ps=0.24, timestep_fs=3.0)
+    assert reference_control(data, protocol, 2, cache=tmp_path, progress=False).survival_fraction == 1.0
+    found = simulate(
+        CalculatorModel(EMT(), pbc=start.pbc), data.train[0], replace(protocol, replicas=2), progress=False
+    )
+    assert np.linalg.norm(found.positions - start.positions, axis=-1).max() > 0.8  # Å, no vibration

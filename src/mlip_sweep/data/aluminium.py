@@ -1,0 +1,189 @@
+"""`dataset=aluminium_emt`: disordered aluminium in small periodic cells, labelled by ASE's EMT.
+
+A small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021), https://doi.org/10.1038/s41467-021-21376-0),
+whose cells are random too: strained, with vacancies, molten.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+from ase.build import bulk
+from ase.md.langevin import Langevin
+from tqdm import tqdm
+
+from mlip_sweep.data.assembly import NO_NOISE, assemble
+from mlip_sweep.data.cache import made_once
+from mlip_sweep.data.checksums import frames_checksum
+from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.reading import frame_of, read_structures
+from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
+from mlip_sweep.data.validation import check_seed
+from mlip_sweep.errors import InputError
+
+FORMAT = 1  # of the kept file, and of the way it is made: raise it whenever either changes
+REFERENCE = {"method": "EMT"}
+LATTICE_CONSTANT = 4.0  # Å
+MELT_K = 3000.0
+
+
+@dataclass(frozen=True)
+class Disorder:
+    """How the cells of one set are made.
+
+    Attributes:
+        repeat: of the cubic cell of four atoms.
+        strain: standard deviation of each component of the strain.
+        vacancy: share of the cells that lack an atom.
+        molten: share of the cells that are molten, at 3000 K, before they are held at their temperature.
+        timestep_fs: of the dynamics.
+        friction_per_fs: of its thermostat.
+        steps: at the temperature, and before that of melting.
+    """
+
+    repeat: tuple[int, int, int] = (2, 2, 1)
+    strain: float = 0.02
+    vacancy: float = 0.25
+    molten: float = 0.25
+    timestep_fs: float = 2.0
+    friction_per_fs: float = 0.02
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        if len(self.repeat) != 3 or min(self.repeat) < 1 or int(np.prod(self.repeat)) < 2:
+            raise InputError(f"dataset.repeat={list(self.repeat)}: give three numbers from 1, not all of them 1")
+        for name in ("vacancy", "molten"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"dataset.{name}={getattr(self, name)}: give a share between 0 and 1")
+        if not 0.0 <= self.strain <= 0.1:
+            raise InputError(f"dataset.strain={self.strain}: give a number between 0 and 0.1")
+        for name in ("timestep_fs", "friction_per_fs", "steps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"dataset.{name}={getattr(self, name)}: give a number above 0")
+
+
+def aluminium_emt(
+    *,
+    name: str,
+    seed: int,
+    cache: str | Path,
+    temperature: float = 300.0,
+    test_temperatures: Sequence[float] = (300.0, 900.0, 1500.0),
+    n_pool: int = 40,
+    n_validation: int = 10,
+    n_test: int = 20,
+    n_train: int | None = None,
+    noise: Mapping[str, float] = NO_NOISE,
+    **disorder: object,
+) -> Dataset:
+    """Periodic cells of aluminium, each at the end of a trajectory of its own, labelled by EMT.
+
+    Args:
+        name: of the data set.
+        seed: of the cells, the subset and the noise.
+        cache: folder that keeps what was computed.
+        temperature: of training and validation, K.
+        test_temperatures: of the tests, K.
+        n_pool: training frames that are computed, from which `n_train` are drawn.
+        n_validation: validation frames.
+        n_test: frames of each test.
+        n_train: training frames that are used; None means all.
+        noise: see `mlip_sweep.data.subsets.noise_of`.
+        **disorder: see `Disorder`.
+
+    Raises:
+        InputError: an option does not serve.
+    """
+    check_seed(seed)
+    how = Disorder(**{**disorder, "repeat": tuple(disorder.get("repeat", Disorder.repeat))})  # type: ignore[arg-type]
+    for option, count in (("n_pool", n_pool), ("n_validation", n_validation), ("n_test", n_test)):
+        if count < 1:
+            raise InputError(f"dataset.{option}={count}: ask for at least 1 frame")
+    if n_train is not None and n_train > n_pool:
+        raise InputError(f"dataset.n_train={n_train}: only {n_pool} frames are computed; set dataset.n_pool={n_train}")
+    tests = {f"{kelvin:g}K": float(kelvin) for kelvin in test_temperatures}
+    if not all(kelvin > 0 for kelvin in (temperature, *tests.values())):
+        raise InputError(
+            f"dataset.temperature={temperature}, test_temperatures={list(test_temperatures)}: above 0 K only"
+        )
+    sets = {"train": (float(temperature), n_pool), "validation": (float(temperature), n_validation)}
+    sets |= {label: (kelvin, n_test) for label, kelvin in tests.items()}
+    frames = _kept(sets, how, seed, Path(cache).expanduser(), name)
+    own = f"{temperature:g}K"
+    return assemble(
+        name=name,
+        pool=frames["train"],
+        validation=frames["validation"],
+        tests={label: frames[label] for label in tests},
+        training_test=own if own in tests else None,
+        seed=seed,
+        n_train=n_train,
+        noise=noise,
+        isolated=isolated_atom_labels([13], REFERENCE["method"]),
+        checksums={f"EMT {name}, {label}": frames_checksum(part) for label, part in frames.items()},
+        reference=REFERENCE,
+    )
+
+
+def disordered_cell(temperature: float, how: Disorder, rng: np.random.Generator) -> Atoms:
+    """One cell at the end of its trajectory, with its calculator."""
+    atoms = bulk("Al", "fcc", a=LATTICE_CONSTANT, cubic=True).repeat(how.repeat)
+    strain = rng.normal(0.0, how.strain, (3, 3))
+    atoms.set_cell(atoms.cell @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
+    if rng.random() < how.vacancy:
+        del atoms[int(rng.integers(len(atoms)))]
+    atoms.calc = reference_calculator(REFERENCE)
+    molten = rng.random() < how.molten
+    for kelvin in (MELT_K, temperature) if molten else (temperature,):
+        masses = atoms.get_masses()[:, None]
+        atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * kelvin))
+        Langevin(
+            atoms,
+            timestep=how.timestep_fs * units.fs,
+            temperature_K=kelvin,
+            friction=how.friction_per_fs / units.fs,
+            rng=rng,
+            fixcm=False,
+        ).run(how.steps)
+    return atoms
+
+
+def _kept(
+    sets: Mapping[str, tuple[float, int]], how: Disorder, seed: int, cache: Path, name: str
+) -> dict[str, list[Frame]]:
+    """The frames of every set, from the cache or computed now; cell k of a set is drawn from (seed, set, k)."""
+    determined_by = {
+        "format": FORMAT,
+        "versions": reference_versions(REFERENCE),
+        "sets": {label: list(settings) for label, settings in sets.items()},
+        "disorder": asdict(how),
+        "seed": seed,
+    }
+    key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
+
+    def make(unfinished: Path) -> None:
+        made = []
+        total = sum(count for _, count in sets.values())
+        with one_thread(REFERENCE), tqdm(total=total, desc=f"EMT {name}", leave=False, disable=None) as bar:
+            for label, (temperature, count) in sets.items():
+                for k in range(count):
+                    rng = np.random.default_rng([seed, zlib.crc32(label.encode()), k])
+                    made.append(disordered_cell(temperature, how, rng))
+                    made[-1].get_forces()  # so that they are written
+                    made[-1].set_momenta(None)
+                    made[-1].info["set"] = label
+                    bar.update()
+        ase.io.write(unfinished, made, format="extxyz")
+
+    structures = read_structures(made_once(cache / "emt" / f"{name}-{key[:20]}.xyz", make))
+    parts: dict[str, list[Frame]] = {label: [] for label in sets}
+    for atoms in structures:
+        part = parts[atoms.info["set"]]
+        part.append(frame_of(atoms, f"EMT {name} {atoms.info['set']}, frame {len(part)}"))
+    return parts

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.emt import EMT
+
+from mlip_sweep.data.aluminium import Disorder, aluminium_emt, disordered_cell
+from mlip_sweep.data.checksums import data_checksum
+from mlip_sweep.data.reference import reference_calculator, reference_versions
+from mlip_sweep.errors import InputError
+
+SMALL = {
+    "name": "al",
+    "n_pool": 4,
+    "n_validation": 2,
+    "n_test": 2,
+    "repeat": [2, 1, 1],
+    "steps": 5,
+    "test_temperatures": [300, 1500],
+}
+
+
+@pytest.fixture
+def aluminium(tmp_path):
+    def make(**options):
+        return aluminium_emt(**{**SMALL, "seed": 0, "cache": tmp_path / "cache", **options})
+
+    return make
+
+
+def test_frames_are_periodic_and_labelled_by_emt(aluminium):
+    data = aluminium()
+    assert (len(data.train), len(data.validation)) == (4, 2)
+    assert {label: len(part) for label, part in data.tests.items()} == {"300K": 2, "1500K": 2}
+    assert data.training_test == "300K"
+    assert data.atomic_numbers == (13,)
+    for frame in [*data.train, *data.validation, *data.tests["1500K"]]:
+        assert frame.pbc.all()
+        atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=EMT())
+        assert frame.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+        np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-6)
+
+
+def test_the_reference_makes_the_labels_again(aluminium):
+    data = aluminium()
+    assert isinstance(reference_calculator(data.reference), EMT)
+    assert set(reference_versions(data.reference)) == {"ase"}
+    atoms = Atoms("Al", calculator=EMT())
+    assert data.isolated_atom_energies == {13: pytest.approx(atoms.get_potential_energy())}
+
+
+def test_the_cache_gives_what_was_computed(aluminium, tmp_path):
+    first = data_checksum(aluminium())
+    assert data_checksum(aluminium()) == first
+    assert len(list((tmp_path / "cache" / "emt").glob("*.xyz"))) == 1
+    assert data_checksum(aluminium(cache=tmp_path / "elsewhere")) == first
+    assert data_checksum(aluminium(seed=1)) != first
+    assert len(aluminium(n_train=3, noise={"forces_sigma": 0.1, "energy_sigma": 0.0}).train) == 3
+    assert len(list((tmp_path / "cache" / "emt").glob("*.xyz"))) == 2  # neither subset nor noise belongs to the key
+
+
+def test_cells_are_strained_lack_atoms_and_melt():
+    def cells(temperature: float = 300.0, **settings) -> list[Atoms]:
+        how = Disorder(**{"repeat": (2, 2, 1), "strain": 0.0, "vacancy": 0.0, "molten": 0.0, "steps": 40} | settings)
+        return [disordered_cell(temperature, how, np.random.default_rng(k)) for k in range(3)]
+
+    whole = cells()
+    assert [len(atoms) for atoms in whole] == [16] * 3
+    assert all(np.allclose(atoms.cell, np.diag([8.0, 8.0, 4.0])) for atoms in whole)
+    assert [len(atoms) for atoms in cells(vacancy=1.0)] == [15] * 3
+    strained = np.array([atoms.cell @ np.diag([1 / 8, 1 / 8, 1 / 4]) for atoms in cells(strain=0.05)])
+    assert 0.01 < np.abs(strained - np.eye(3)).max() < 0.25
+    # More disorder, more energy: of solid, of hot solid, of what was molten.
+    energy = [np.mean([a.get_potential_energy() for a in c]) for c in (whole, cells(1500.0), cells(1500.0, molten=1.0))]
+    assert energy[0] < energy[1] < energy[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeat": [1, 1, 1]}, r"dataset\.repeat=\[1, 1, 1\]"),
+        ({"vacancy": 1.5}, r"dataset\.vacancy=1\.5: give a share"),
+        ({"strain": 0.5}, r"dataset\.strain=0\.5"),
+        ({"steps": 0}, r"dataset\.steps=0"),
+        ({"n_train": 5}, r"dataset\.n_train=5: only 4 frames"),
+        ({"n_test": 0}, r"dataset\.n_test=0"),
+        ({"temperature": 0}, "above 0 K only"),
+    ],
+)
+def test_options_that_do_not_serve(aluminium, options, message):
+    with pytest.raises(InputError, match=message):
+        aluminium(**options)
