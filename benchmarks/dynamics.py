@@ -1,0 +1,127 @@
+"""Speed of many replicas beside ASE, one after another, and beside torch-sim's batched integrator.
+
+    python benchmarks/dynamics.py                               # ethanol by GFN2-xTB, the demo's models
+    python benchmarks/dynamics.py --xyz train_300K.xyz          # another molecule: the first frame's
+    python benchmarks/dynamics.py model.num_features=32         # overrides as of `mlip-sweep`
+
+A model is trained for a moment, so that molecules stay whole, and then drives all engines from the same positions and
+momenta, without criteria of failure. ASE's NVTBerendsen takes the calculator of the model's own library (for NequIP
+compiled by TorchScript, unless --eager); torch-sim's nvt_langevin drives the same model, beside this project's own
+Langevin dynamics. Engines take turns, A B C D A B C D; a ratio is the median over turns. "steps" is what was timed of
+each replica, "ms a step" the time of a step of all.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from md_engines import ENGINES, Task, check, own_calculator
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mlip_sweep.config import config_folder, made
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, starting_geometry
+from mlip_sweep.models import checkpoint
+from mlip_sweep.training.fit import Recipe, fit
+from mlip_sweep.training.loss import LossWeights
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="of the run's config, such as model.num_features=32")
+    parser.add_argument("--architectures", nargs="+", choices=("nequip", "mace"), default=["nequip", "mace"])
+    parser.add_argument("--xyz", type=Path, help="training frames from a file that ASE reads, instead of ethanol")
+    parser.add_argument("--replicas", type=int, default=30, help="default %(default)s")
+    parser.add_argument("--steps", type=int, default=60, help="timesteps of the batched engines (default %(default)s)")
+    parser.add_argument("--ase-steps", type=int, default=5, help="of each replica with ASE (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=7, help="turns of each engine (default %(default)s)")
+    parser.add_argument("--temperature", type=float, default=300.0, help="K (default %(default)s)")
+    parser.add_argument("--epochs", type=int, default=15, help="of the training before (default %(default)s)")
+    parser.add_argument("--eager", action="store_true", help="nequip's calculator without TorchScript")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and velocities")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    console = Console()
+    for architecture in given.architectures:
+        with console.status(f"{architecture}: training"):
+            task = make_task(given, architecture)
+        difference = check(task)
+        for engine in ENGINES.values():
+            engine(task, 3)  # compiles, fills caches
+        rates: dict[str, list[float]] = {name: [] for name in ENGINES}
+        turns = [name for _ in range(given.repeats) for name in ENGINES]
+        for name in track(turns, description=architecture, console=console, transient=True):
+            steps = given.ase_steps if name.startswith("ASE") else given.steps
+            rates[name].append(given.replicas * steps / ENGINES[name](task, steps))
+        console.print(*summary(architecture, task, given, rates, difference), sep="\n")
+
+
+def make_task(given: argparse.Namespace, architecture: str) -> Task:
+    """Get the frames, train a model for a moment, draw momenta."""
+    data = ["dataset=extxyz", f"dataset.train={given.xyz.resolve()}"] if given.xyz else ["dataset=ethanol_xtb"]
+    fixed = [f"model={architecture}", *data, "dataset.n_train=40", f"seed={given.seed}", "trainer=cpu"]
+    fixed += [f"trainer.max_epochs={given.epochs}", "trainer.progress=false", "trainer.resume=false"]
+    with initialize_config_dir(str(config_folder("conf")), version_base=None):
+        cfg = compose("run", [*fixed, *given.overrides])
+    dataset = made(cfg.dataset, "dataset")
+    settings = made(OmegaConf.create({"_target_": "mlip_sweep.config.TrainerSettings", **cfg.trainer}), "trainer")
+    train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
+    config = OmegaConf.to_container(cfg.model, resolve=True)
+    rescaling = made(cfg.rescaling, "rescaling")(dataset)
+    model = checkpoint.build(config, dataset, train, rescaling, dtype=settings.dtype, seed=given.seed)
+    weights = LossWeights(1.0, 1000.0)
+    recipe = Recipe(made(cfg.optimizer, "optimizer"), weights, weights)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(model, train, validation, recipe, settings, seed=given.seed, folder=Path(folder))
+    start = starting_geometry(dataset)
+    if start.pbc.any():
+        raise SystemExit(f"{start.origin}: this benchmark is for molecules; give frames without a periodic cell")
+    momenta = initial_momenta(
+        start, MDProtocol(temperature_K=given.temperature, replicas=given.replicas, seed=given.seed)
+    )
+    calculator = own_calculator(model.eval(), architecture, compiled=not given.eager)
+    return Task(model, start, momenta, given.temperature, calculator)
+
+
+def summary(
+    architecture: str, task: Task, given: argparse.Namespace, rates: dict[str, list[float]], difference: float
+) -> tuple[Table, str]:
+    """The table, and the ratios, one a line."""
+    parameters = sum(p.numel() for p in task.model.parameters())
+    title = (
+        f"{architecture}, {parameters:,} parameters: {len(task.start)} atoms, {given.replicas} replicas, "
+        f"{given.temperature:g} K, {given.threads} thread(s)"
+    )
+    table = Table(title=title)
+    for column in ("engine", "steps", "ms a step", "replica steps/s", "least … most"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for name, each in rates.items():
+        steps = given.repeats * (given.ase_steps if name.startswith("ASE") else given.steps)
+        median = float(np.median(each))
+        ms = f"{1000.0 * given.replicas / median:.2f}"
+        table.add_row(name, str(steps), ms, f"{median:.0f}", f"{min(each):.0f} … {max(each):.0f}")
+    compiled = ", compiled by TorchScript" if architecture == "nequip" and not given.eager else ""
+    calculator = f"{type(task.calculator).__name__}{compiled} (forces within {difference:.0e} eV/Å)"
+    berendsen, ase, langevin, torch_sim = (np.array(each) for each in rates.values())
+    return table, (
+        f"{ratio(berendsen, ase)} the steps a second of ASE's NVTBerendsen with {calculator}\n"
+        f"{ratio(langevin, torch_sim)} those of torch-sim's nvt_langevin with the same model\n"
+    )
+
+
+def ratio(own: np.ndarray, peer: np.ndarray) -> str:
+    """Median, least and most over the turns."""
+    each = own / peer
+    return f"mlip-sweep takes {np.median(each):.2f}× ({each.min():.2f} … {each.max():.2f} of {len(each)} turns)"
+
+
+if __name__ == "__main__":
+    main()

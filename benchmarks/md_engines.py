@@ -1,0 +1,203 @@
+"""The same potential driven by four engines: this project's, twice, ASE's, and torch-sim's.
+
+Each engine is a function of (task, steps) that runs the dynamics and returns the seconds of its step loop. Peers drive
+the same weights: what they compute is compared with the model's own forces before anything is timed.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch_sim
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+from ase.data import chemical_symbols
+from ase.md.nvtberendsen import NVTBerendsen
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_sim.models.interface import ModelInterface
+from torch_sim.neighbors import vesin_nl_ts
+
+from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.failure import UNLIMITED
+from mlip_sweep.measurement.integrators import Berendsen, Langevin, Thermostat
+from mlip_sweep.models.calculator import PotentialCalculator
+from mlip_sweep.models.interface import Potential
+
+TIME_CONSTANT_FS = 250.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all of them simulate.
+
+    Attributes:
+        model: in evaluation mode.
+        start: geometry of every replica, without a cell.
+        momenta: (R, A, 3), ASE units.
+        temperature_K: of the thermostats.
+        calculator: of `model`, for ASE.
+    """
+
+    model: Potential
+    start: Frame
+    momenta: NDArray[np.float64]
+    temperature_K: float  # noqa: N815 (the unit)
+    calculator: Calculator
+
+    def atoms(self, replica: int) -> Atoms:
+        """One replica for the peers."""
+        return Atoms(self.start.atomic_numbers, self.start.positions, momenta=self.momenta[replica])
+
+
+def own_berendsen(task: Task, steps: int) -> float:
+    """All replicas at once by `molecular_dynamics`."""
+    return _own(task, steps, Berendsen(task.temperature_K, TIME_CONSTANT_FS))
+
+
+def own_langevin(task: Task, steps: int) -> float:
+    """The same with BAOAB, the scheme of torch-sim's integrator."""
+    return _own(task, steps, Langevin(task.temperature_K, TIME_CONSTANT_FS))
+
+
+def _own(task: Task, steps: int, thermostat: Thermostat) -> float:
+    begin = time.perf_counter()
+    found = molecular_dynamics(
+        task.model,
+        task.start,
+        task.momenta,
+        n_steps=steps,
+        thermostat=thermostat,
+        limits=UNLIMITED,
+        progress=False,
+    )
+    seconds = time.perf_counter() - begin
+    if found.failed.any():
+        raise SystemExit("a replica's numbers are not finite: train longer (--epochs), or choose a lower --temperature")
+    return seconds
+
+
+def ase_berendsen(task: Task, steps: int) -> float:
+    """One replica after another by ASE's NVTBerendsen."""
+    seconds = 0.0
+    for replica in range(len(task.momenta)):
+        atoms = task.atoms(replica)
+        atoms.calc = task.calculator
+        dynamics = NVTBerendsen(atoms, units.fs, temperature_K=task.temperature_K, taut=TIME_CONSTANT_FS * units.fs)
+        begin = time.perf_counter()
+        dynamics.run(steps)
+        seconds += time.perf_counter() - begin
+    return seconds
+
+
+def torch_sim_langevin(task: Task, steps: int) -> float:
+    """All replicas at once by torch-sim's nvt_langevin, which finds neighbours anew at every step."""
+    replicas = [task.atoms(k) for k in range(len(task.momenta))]
+    driven = TorchSimModel(task.model)
+    state = torch_sim.io.atoms_to_state(replicas, driven.device, driven.dtype)
+    begin = time.perf_counter()
+    torch_sim.integrate(
+        state,
+        driven,
+        integrator=torch_sim.nvt_langevin,
+        n_steps=steps,
+        temperature=task.temperature_K,
+        timestep=0.001,  # ps
+        gamma=torch.tensor(1.0 / (TIME_CONSTANT_FS * units.fs), dtype=driven.dtype),
+        seed=0,
+    )
+    return time.perf_counter() - begin
+
+
+ENGINES: dict[str, Callable[[Task, int], float]] = {
+    "mlip-sweep, Berendsen": own_berendsen,
+    "ASE, Berendsen": ase_berendsen,
+    "mlip-sweep, Langevin": own_langevin,
+    "torch-sim, Langevin": torch_sim_langevin,
+}
+
+
+class TorchSimModel(ModelInterface):
+    """A potential as torch-sim drives it: neighbours by its vesin list, system by system, as its own wrappers do.
+
+    Of its lists that is the fastest one for molecules; the batched `torch_nl_n2` takes twice as long.
+    """
+
+    def __init__(self, model: Potential) -> None:
+        super().__init__()
+        self.model = model
+        self._device = next(model.parameters()).device
+        self._dtype = torch.float64
+        self._compute_stress, self._compute_forces = False, True
+        self._cutoff = torch.tensor(model.cutoff)
+
+    def forward(self, state: Any, **_: Any) -> dict[str, Tensor]:
+        """Energy (S,) eV and forces (N, 3) eV/Å."""
+        cells = state.row_vector_cell  # (S, 3, 3)
+        edges, shifts, first = [], [], 0
+        for positions, cell in zip(state.positions.split(state.n_atoms_per_system.tolist()), cells, strict=True):
+            edge_index, shift = vesin_nl_ts(positions, cell, bool(state.pbc), self._cutoff)
+            edges.append(edge_index + first)
+            shifts.append(shift)
+            first += len(positions)
+        batch = GraphBatch(
+            positions=state.positions,
+            atomic_numbers=state.atomic_numbers.to(torch.int64),
+            edge_index=torch.cat(edges, dim=1),
+            edge_shift=torch.cat(shifts),
+            cell=cells,
+            system=state.system_idx,
+        )
+        prediction = self.model(batch)
+        return {"energy": prediction.energy, "forces": prediction.forces}
+
+
+def own_calculator(model: Potential, architecture: str, *, compiled: bool) -> Calculator:
+    """The ASE calculator of the model's own library, with the model's weights.
+
+    `compiled` puts NequIP through TorchScript, as `nequip-compile --mode torchscript` does. Their energies lack the
+    constant shift of an atom, which moves nothing.
+    """
+    return _nequip_calculator(model, compiled) if architecture == "nequip" else _mace_calculator(model)
+
+
+def check(task: Task) -> float:
+    """Largest difference between the forces of the calculator and the model's own at the start, eV/Å."""
+    atoms = task.atoms(0)
+    atoms.calc = task.calculator
+    theirs = atoms.get_forces()
+    atoms.calc = PotentialCalculator(task.model)
+    return float(np.abs(theirs - atoms.get_forces()).max())
+
+
+def _nequip_calculator(model: Potential, compiled: bool) -> Calculator:
+    from e3nn.util.jit import script
+    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+    from nequip.integrations.ase import NequIPCalculator
+    from nequip.model import NequIPGNNModel
+
+    symbols = [chemical_symbols[z] for z in model.atomic_numbers]
+    ours = {"_target_", "cutoff", "atomic_numbers", "dtype"}
+    settings = {name: value for name, value in model.hyperparameters.items() if name not in ours}
+    precision = str(model.dtype).removeprefix("torch.")
+    network = NequIPGNNModel(model_dtype=precision, type_names=symbols, r_max=model.cutoff, **settings).eval()
+    network.load_state_dict(model.network.state_dict())
+    return NequIPCalculator(
+        script(network) if compiled else network,
+        device="cpu",
+        energy_units_to_eV=float(model.rescaling.scale),
+        transforms=[ChemicalSpeciesToAtomTypeMapper(symbols), NeighborListTransform(model.cutoff)],
+    )
+
+
+def _mace_calculator(model: Potential) -> Calculator:
+    from mace.calculators import MACECalculator
+
+    precision = str(model.dtype).removeprefix("torch.")
+    scale = float(model.rescaling.scale)
+    return MACECalculator(models=[model.network], device="cpu", default_dtype=precision, energy_units_to_eV=scale)
