@@ -119,9 +119,11 @@ def run(
             logger=rec.logger,
             watch=made(cfg.pruning, "pruning")(dataset, model.cutoff, search=search) if cfg.pruning else None,
             callbacks=[
-                AfterTraining(lambda: rec.metrics({keys.wall_time("training"): time.perf_counter() - start})),
-                AfterTraining(lambda: keep_model(rec, model, config, folder)),  # before a measurement can fail
-                *(MeasurementCallback(key, measure, dataset, results) for key, measure in measurements.items()),
+                AfterTraining(
+                    lambda: rec.metrics({keys.wall_time("training"): time.perf_counter() - start}),
+                    lambda: keep_model(rec, model, config, folder),  # before a measurement can fail
+                ),
+                MeasurementCallback(measurements, dataset, results),
             ],
         )
         rec.tag("weights", f"epoch {kept.epoch} of {settings.trainer.max_epochs}, averaging {averaging_name(cfg)}")

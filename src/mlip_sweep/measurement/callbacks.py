@@ -1,7 +1,10 @@
-"""Measurements as Lightning callbacks: they act after training, on the weights that the run keeps."""
+"""Measurements as Lightning callbacks: they act after training, on the weights that the run keeps.
+
+One callback holds many of them, since Lightning calls each one at every step, whether it has something to do or not.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytorch_lightning as pl
@@ -22,35 +25,35 @@ def timed(name: str, measurement: Measurement, model: Potential, dataset: Datase
 
 
 class AfterTraining(Callback):
-    """Do something when the fit ends, with the kept weights in place."""
+    """Do things, one after the other, when the fit ends, with the kept weights in place."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.action = action
+    def __init__(self, *actions: Callable[[], None]) -> None:
+        self.actions = actions
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do it."""
-        self.action()
+        """Do them."""
+        for action in self.actions:
+            action()
 
 
 class MeasurementCallback(Callback):
-    """Call one measurement when the fit ends, and hand its report on.
+    """Call measurements, one after the other, when the fit ends, and hand each report on.
 
     Args:
-        name: of the measurement, an entry of the config group `measurement`.
-        measurement: the function.
-        dataset: what it measures on.
+        measurements: name, an entry of the config group `measurement`, to function.
+        dataset: what they measure on.
         sink: takes name and report, and records them.
     """
 
     def __init__(
-        self, name: str, measurement: Measurement, dataset: Dataset, sink: Callable[[str, Report], None]
+        self, measurements: Mapping[str, Measurement], dataset: Dataset, sink: Callable[[str, Report], None]
     ) -> None:
-        self.name = name
-        self.measurement = measurement
+        self.measurements = measurements
         self.dataset = dataset
         self.sink = sink
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure."""
         if isinstance(pl_module, TrainingModule):
-            self.sink(self.name, timed(self.name, self.measurement, pl_module.model, self.dataset))
+            for name, measurement in self.measurements.items():
+                self.sink(name, timed(name, measurement, pl_module.model, self.dataset))
