@@ -13,7 +13,7 @@ from samples import PACKAGES, ROOT, ethanol_frames, installed
 
 import mlip_sweep
 from mlip_sweep import cli, keys
-from mlip_sweep.comparison.runs import read_runs
+from mlip_sweep.comparison.runs import last_parent, read_runs
 from mlip_sweep.data.reading import atoms_of
 
 BIN = Path(sys.executable).parent
@@ -31,11 +31,13 @@ SMALL = [
     "measurement.stability.duration_ps=0.02",
 ]
 
+URI = "sqlite:///mlflow.db"
+
 pytestmark = pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
 
 
 def command(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([BIN / name, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run([BIN / name, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def sweep(data) -> Path:
 @pytest.fixture
 def runs(sweep, monkeypatch) -> pd.DataFrame:
     monkeypatch.chdir(sweep)
-    return read_runs("sqlite:///mlflow.db", "mlip-sweep")
+    return read_runs(URI, "mlip-sweep")
 
 
 def test_every_combination_is_recorded_whole(runs, sweep):
@@ -77,8 +79,8 @@ def test_artifacts_of_a_run(runs):
     from mlip_sweep.tracking.read import stored_bytes
 
     for path in ("landscape/curves.npz", "landscape/landscape.png", "landscape/plane.png", "stability/replicas.csv"):
-        assert stored_bytes("sqlite:///mlflow.db", runs["run_id"][0], path), path
-    assert b"measurement:" in stored_bytes("sqlite:///mlflow.db", runs["run_id"][0], "config.yaml")
+        assert stored_bytes(URI, runs["run_id"][0], path), path
+    assert b"measurement:" in stored_bytes(URI, runs["run_id"][0], "config.yaml")
 
 
 def test_compare_shows_the_last_sweep(runs, tmp_path, capsys):
@@ -109,12 +111,30 @@ def test_a_folder_goes_on_with_its_own_training_only(sweep):
     assert "seeds.model=0 (now 5)" in other.stderr
 
 
+def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep, monkeypatch):
+    monkeypatch.chdir(sweep)
+    before = read_runs(URI, "mlip-sweep")
+    grid = [f"model={','.join(ARCHITECTURES)}", "seed=0,1", *SMALL]
+    done = command("mlip-sweep", "--multirun", *grid, "resume=true", "tracking.register=pot", folder=sweep)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("has finished before") == len(before)
+    assert set(read_runs(URI, "mlip-sweep")["run_id"]) == set(before["run_id"])
+    parent = last_parent(URI, "mlip-sweep")  # another sweep, since it does more
+    assert set(read_runs(URI, "mlip-sweep", parent)["run_id"]) == set(before["run_id"])
+    best = before.loc[before[keys.LOSS_ENTROPY].idxmax(), "run_id"]
+    forces = [
+        mlip_sweep.load_calculator(uri).get_forces(molecule("CH3CH2OH"))
+        for uri in ("models:/pot@best", f"runs:/{best}")
+    ]
+    np.testing.assert_array_equal(*forces)
+
+
 def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):
     run_id, entropy = runs["run_id"][0], runs[keys.LOSS_ENTROPY][0]
     assert cli.measure([run_id, *(s for s in SMALL if "landscape" in s), "~measurement.stability"]) == 0
     from mlip_sweep.tracking.read import stored_runs
 
-    (again,) = stored_runs("sqlite:///mlflow.db", "mlip-sweep", run_id)
+    (again,) = stored_runs(URI, "mlip-sweep", run_id)
     assert again.status == "FINISHED"
     assert again.metrics[keys.LOSS_ENTROPY] == pytest.approx(entropy, abs=1e-5)
     assert keys.MD_TIME_TO_FAILURE not in again.metrics
