@@ -121,7 +121,7 @@ def test_emt_aluminium_survives_melting(tmp_path):
     """A crystal at its labelling method, far above its melting point: its atoms leave their places and no replica fails."""
     start = bulk("Al", cubic=True).repeat((2, 1, 1))
     data = dataset_of([frame_of(start)], reference={"method": "EMT"})
-    protocol = MDProtocol(temperature_K=3000.0, duration_ps=0.24, timestep_fs=3.0)
+    protocol = MDProtocol(temperature_K=3000.0, duration_ps=0.3, timestep_fs=3.0)
     assert reference_control(data, protocol, 2, cache=tmp_path, progress=False).survival_fraction == 1.0
     found = simulate(
         CalculatorModel(EMT(), pbc=start.pbc), data.train[0], replace(protocol, replicas=2), progress=False

@@ -62,6 +62,7 @@ def test_report_is_stored_by_its_name(uri, tmp_path):
         arrays={"t": np.linspace(-0.25, 0.25, 81), "energy": np.ones((20, 81))},
         tables={"errors": pd.DataFrame({"set": ["300K"], "rmse": [1.25]})},
         figures={"mean": figure},
+        files={"paths/one.txt": lambda path: path.write_text("a line")},
         notes=["window saturated: 77 of 81 points"],
     )
     with record(uri=uri, experiment="runs", name="reported") as rec:
@@ -73,6 +74,7 @@ def test_report_is_stored_by_its_name(uri, tmp_path):
         np.testing.assert_array_equal(curves["t"], report.arrays["t"])
     assert stored_bytes(uri, rec.run_id, "landscape/errors.csv") == b"set,rmse\n300K,1.25\n"
     assert stored_bytes(uri, rec.run_id, "landscape/mean.png").startswith(b"\x89PNG")
+    assert stored_bytes(uri, rec.run_id, "landscape/paths/one.txt") == b"a line"
     assert stored_bytes(uri, rec.run_id, "landscape/notes.txt") == b"window saturated: 77 of 81 points\n"
     assert stored(uri, rec.run_id).metrics == {keys.LOSS_ENTROPY: 1.5}
 
