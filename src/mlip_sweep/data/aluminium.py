@@ -38,7 +38,7 @@ class Disorder:
     """How the cells of one set are made.
 
     Attributes:
-        repeat: of the cubic cell of four atoms.
+        repeat: of the primitive cell of one atom.
         strain: standard deviation of each component of the strain.
         vacancy: share of the cells that lack an atom.
         molten: share of the cells that are molten, at 3000 K, before they are held at their temperature.
@@ -47,7 +47,7 @@ class Disorder:
         steps: at the temperature, and before that of melting.
     """
 
-    repeat: tuple[int, int, int] = (2, 2, 1)
+    repeat: tuple[int, int, int] = (2, 2, 2)
     strain: float = 0.02
     vacancy: float = 0.25
     molten: float = 0.25
@@ -133,7 +133,7 @@ def aluminium_emt(
 
 def disordered_cell(temperature: float, how: Disorder, rng: np.random.Generator) -> Atoms:
     """One cell at the end of its trajectory, with its calculator."""
-    atoms = bulk("Al", "fcc", a=LATTICE_CONSTANT, cubic=True).repeat(how.repeat)
+    atoms = bulk("Al", "fcc", a=LATTICE_CONSTANT).repeat(how.repeat)
     strain = rng.normal(0.0, how.strain, (3, 3))
     atoms.set_cell(atoms.cell @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
     if rng.random() < how.vacancy:
