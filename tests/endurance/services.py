@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,13 +55,16 @@ def until(ready: Callable[[], bool], what: str, patience_s: float = PATIENCE_S, 
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, ready: Callable[[], bool], **options: Any) -> Iterator[subprocess.Popen]:
+def running(
+    command: Sequence[str], log: Path, ready: Callable[[], bool], end: int = signal.SIGTERM, **options: Any
+) -> Iterator[subprocess.Popen]:
     """A server for the length of a block.
 
     Args:
         command: must stay in the foreground.
         log: takes what it says.
         ready: whether it answers.
+        end: the signal that ends it.
         options: of `subprocess.Popen`.
     """
     with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said, **options) as process:
@@ -70,7 +74,7 @@ def running(command: Sequence[str], log: Path, ready: Callable[[], bool], **opti
                 raise RuntimeError(f"{command[0]} ended with status {process.returncode}:\n{log.read_text()}")
             yield process
         finally:
-            process.terminate()
+            process.send_signal(end)
             try:
                 process.wait(30.0)
             except subprocess.TimeoutExpired:
@@ -114,7 +118,8 @@ def postgres(folder: Path, databases: Sequence[str]) -> Iterator[tuple[str, dict
     asks = [programs["pg_isready"], "-q", *where]
     env = {"PGPASSFILE": str(passwords)}
     log = folder.with_suffix(".log")
-    with running(server, log, lambda: subprocess.run(asks).returncode == 0, cwd=folder, **owner):
+    # SIGINT: at once, without waiting for clients to leave.
+    with running(server, log, lambda: subprocess.run(asks).returncode == 0, signal.SIGINT, cwd=folder, **owner):
         for database in databases:
             quiet([programs["createdb"], *where, database], env=os.environ | env)
         yield f"sweep@127.0.0.1:{port}", env
@@ -124,11 +129,19 @@ def postgres(folder: Path, databases: Sequence[str]) -> Iterator[tuple[str, dict
 def mlflow_server(folder: Path, store: str, env: Mapping[str, str]) -> Iterator[str]:
     """An MLflow server on loopback; yields its address."""
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
     command = [str(BIN / "mlflow"), "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--workers", "2"]
-    environment = {**os.environ, **env}
-    with running(command, folder / "mlflow.log", lambda: answers(port), cwd=folder, env=environment, process_group=0):
-        yield f"http://127.0.0.1:{port}"
+    command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--workers", "1"]
+    environment = {**os.environ, **env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+    def healthy() -> bool:
+        try:
+            return urllib.request.urlopen(f"{address}/health", timeout=30).status == 200
+        except OSError:
+            return False
+
+    with running(command, folder / "mlflow.log", healthy, cwd=folder, env=environment):
+        yield address
 
 
 def answers(port: int) -> bool:

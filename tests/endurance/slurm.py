@@ -65,9 +65,9 @@ class Search:
         """Slurm's id of a trial's job."""
         return str(OmegaConf.load(self.jobs / str(number) / ".hydra" / "hydra.yaml").hydra.job.id)
 
-    def went_on(self, number: int) -> bool:
-        """Whether a trial's training began from a checkpoint at least once."""
-        return "going on from" in (self.jobs / str(number) / "mlip-sweep.log").read_text()
+    def log(self, number: int) -> str:
+        """What a trial has said, over all its starts."""
+        return (self.jobs / str(number) / "mlip-sweep.log").read_text()
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study."""
@@ -115,7 +115,7 @@ def interrupted(folder: Path, env: dict[str, str]) -> tuple[bool, float]:
         "same parameters": (all(trial.params == trials[0].params for trial in retries), True),
         "state of the requeued trial": (trials[2].state.name, "COMPLETE"),
         "same job": (search.job(2), requeued),
-        "it went on from its checkpoint": (search.went_on(2), True),
+        "it went on from its checkpoint": ("going on from" in search.log(2), True),
     }
     seconds = [(t.datetime_complete - t.datetime_start).total_seconds() for t in trials if t.state.is_finished()]
     title = f"{TRIALS} trials, job 0 cancelled, job 2 requeued: {time.monotonic() - begin:.0f} s"
@@ -129,11 +129,11 @@ def over_limit(folder: Path, env: dict[str, str], epochs: int) -> bool:
     begin = time.monotonic()
     with search.started():
         pass
-    logs = [log.read_text() for log in search.jobs.glob(".submitit/*/*_log.out")]
+    logs = [search.log(number) for number in range(2)]
     counts = search.counted(2, 0) | {
-        "times a job was told to stop": (sum(log.count("this job is timed-out") for log in logs), None),
-        "jobs that were told": (sum("this job is timed-out" in log for log in logs), 2),
-        "trainings that went on from a checkpoint": (sum(search.went_on(number) for number in range(2)), 2),
+        "jobs that were told to stop": (sum("this job is timed-out" in log for log in logs), 2),
+        "trainings that went on from a checkpoint": (sum("going on from" in log for log in logs), 2),
+        "starts of both": (sum(log.count("training on") for log in logs), None),
     }
     return report(f"2 trials over a limit of 3 min: {time.monotonic() - begin:.0f} s", counts)
 
