@@ -13,10 +13,10 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 # One thread a process: small graphs gain nothing from more, and busy threads wait for one another.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check format ui lock clean
+.PHONY: help setup demo test check format ui endurance peers lock clean
 
 help: ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
 
 setup: $(VENV)/ready ## make .venv with every extra
 
@@ -45,6 +45,12 @@ format: setup ## put the code in its shape
 
 ui: setup ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlartifacts
+
+endurance: setup ## a trial of minutes: TRIAL=kills, workers or slurm
+	$(BIN)/python tests/endurance/$(or $(TRIAL),kills).py
+
+peers: setup ## what the benchmarks compare with; then python benchmarks/NAME.py
+	$(BIN)/uv pip install --python $(BIN)/python --constraints constraints.txt --editable '.[$(EXTRAS),peers]'
 
 lock: setup ## write constraints.txt from what is installed
 	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable \
