@@ -116,7 +116,7 @@ class RunRecord:
             for table_name, table in report.tables.items():
                 table.to_csv(here / f"{table_name}.csv", index=False)
             for figure_name, figure in report.figures.items():
-                figure.savefig(here / f"{figure_name}.png", dpi=FIGURE_DPI, bbox_inches="tight")
+                figure.savefig(here / f"{figure_name}.png", dpi=FIGURE_DPI)
             for file_name, write in report.files.items():
                 (here / file_name).parent.mkdir(parents=True, exist_ok=True)
                 write(here / file_name)
