@@ -58,12 +58,13 @@ def sampled_lines(
 ) -> Sampled:
     """Losses on the grid t along up to n directions, each evaluated at as few points as S allows.
 
-    Along a direction, pairs ±t of grid points are added where they matter most to S, until the error that is left in S
-    is below the tolerance. In the end that is the whole grid, so that a landscape too sharp to be interpolated, or one
-    without finite losses, is simply evaluated. The point t = 0 is shared by all.
+    Along a direction, pairs ±t of grid points are added where they matter most to S, until the error that is left in
+    S, the mean over directions, is below the tolerance. In the end that is the whole grid, so that a landscape too
+    sharp to be interpolated, or one without finite losses, is simply evaluated. The point t = 0 is shared by all.
 
-    The error that is left is estimated from the change that the last pair made. The first two directions (pilots) go on
-    until the change itself is small, and so show how much of a change to expect after the k-th pair.
+    The error that is left is estimated from the change that leaving out every other pair makes. The first two
+    directions (pilots) go on until that change itself is small, and so show which part of it is left as an error after
+    k pairs.
 
     Args:
         model: left as it was found.
@@ -81,7 +82,7 @@ def sampled_lines(
     estimates: list[float] = []
     with displaceable(model) as displace, tqdm(total=n, desc="landscape", leave=False, disable=not progress) as bar:
         centre = errors(model, batches)
-        plan = _Plan(t, settings, tolerance)
+        plan = _Plan(t, settings)
         for k in range(n):
             direction = directions[k]
 
@@ -89,7 +90,8 @@ def sampled_lines(
                 displace([(value, direction)])
                 return errors(model, batches)
 
-            line, estimate = plan.follow(_Probe(at, centre), losses, pilot=k < PILOTS)
+            left = min(2 * tolerance, tolerance * (k + 1) - sum(estimates))  # S is off by the mean over directions
+            line, estimate = plan.follow(_Probe(at, centre), losses, left, pilot=k < PILOTS)
             found.append(line)
             losses.append(line.rmse(t))
             estimates.append(estimate)
@@ -153,25 +155,26 @@ def _products(kept: list[Tensor], old: Array | None = None) -> Array:
 class _Plan:
     """In which order pairs ±t are added, and when a line has enough of them; both learnt from the first directions."""
 
-    def __init__(self, t: Array, settings: EntropySettings, tolerance: float) -> None:
+    def __init__(self, t: Array, settings: EntropySettings) -> None:
         self._t = t
         self._settings = settings
-        self._tolerance = tolerance
         self._half = t[t > 0]
         self._order = [len(self._half) - 1]  # indices of `half`: the ends of the window first
-        self._share: dict[int, float] = {}  # number of pairs -> part of the last change that was left as an error
+        self._share: dict[int, float] = {}  # number of pairs -> part of the change that was left as an error
 
-    def follow(self, probe: _Probe, others: Sequence[tuple[Array, Array]], *, pilot: bool) -> tuple[Line, float]:
+    def follow(
+        self, probe: _Probe, others: Sequence[tuple[Array, Array]], tolerance: float, *, pilot: bool
+    ) -> tuple[Line, float]:
         """Add pairs to a line until it has converged; the line, and the error in S that is left on it.
 
         Args:
             probe: of the line.
             others: losses of the lines that are finished: S belongs to the mean of all.
+            tolerance: of the error that is left.
             pilot: whether to learn from this line.
         """
         history: list[tuple[Array, Array]] = []
         changes: list[float] = []
-        estimate = 0.0
         for pairs in range(1, len(self._half) + 1):
             value = float(self._half[self._order[pairs - 1]])
             probe.add([-value, value])
@@ -180,36 +183,43 @@ class _Plan:
                 probe.add([x for x in self._t if x != 0 and x not in line.t])
                 return probe.line, 0.0
             history.append(line.rmse(self._t))
-            change = self._effect(history[-1], history[-2] if pairs > 1 else None, others)  # (G,)
+            coarse = self._coarser(line, pairs)
+            change = np.full(len(self._t), np.inf)
+            if coarse is not None:
+                change = self._effect(history[-1], coarse.rmse(self._t), others)
             changes.append(float(change.sum()))
             estimate = changes[-1] * (1.0 if pilot else min(1.0, SAFETY * self._share.get(pairs, 1.0)))
-            if estimate <= self._tolerance * (PILOT_TOLERANCE if pilot else 1.0):
+            if estimate <= tolerance * (PILOT_TOLERANCE if pilot else 1.0):
                 break
             if pairs == len(self._order) and pairs < len(self._half):
                 self._order.append(self._next(change))
         else:
-            estimate = 0.0  # every point of the grid is evaluated
+            return probe.line, 0.0  # every point of the grid is evaluated; too wild to learn from
         if pilot:
             self._learn(history, changes, others)
         return probe.line, estimate
 
     def _effect(
-        self, losses: tuple[Array, Array], before: tuple[Array, Array] | None, others: Sequence[tuple[Array, Array]]
+        self, losses: tuple[Array, Array], before: tuple[Array, Array], others: Sequence[tuple[Array, Array]]
     ) -> Array:
         """Bound on how much a change of one line's losses changes S, point by point (G,).
 
         To first order S changes by −Σ_i p_i δℓ_i / T with the Boltzmann weights p of the mean curve; moduli are summed.
         """
-        if before is None:
-            return np.full(len(self._t), np.inf)
         total = np.zeros(len(self._t))
         for part, (temperature, weight) in enumerate(_terms(self._settings)):
             mean = np.mean([losses[part], *(other[part] for other in others)], axis=0)
             total += weight * _boltzmann(mean, temperature) * np.abs(losses[part] - before[part]) / temperature
         return total
 
+    def _coarser(self, line: Line, pairs: int) -> Line | None:
+        """A line without every other pair of its nodes, the outermost kept; None where that leaves nothing."""
+        outwards = np.sort(self._order[:pairs])
+        kept = self._half[outwards[::-2]]
+        return line.at(np.isin(np.abs(line.t), [0.0, *kept])) if pairs > 1 else None
+
     def _next(self, change: Array) -> int:
-        """The next pair: where the last one changed S most, an interval between pairs is split."""
+        """The next pair: where every other pair matters most to S, an interval between pairs is split."""
         if not np.isfinite(change).all():
             return self._split(-1, len(self._half) - 1)
         ends = [-1, *sorted(self._order)]

@@ -40,6 +40,11 @@ class Line:
         """Whether the model gave a finite loss at every node."""
         return bool(np.isfinite(self.energy).all() and np.isfinite(self.forces).all())
 
+    def at(self, chosen: NDArray[np.bool_]) -> "Line":
+        """The line as if it had been evaluated at some of its nodes only."""
+        both = np.ix_(chosen, chosen)
+        return Line(self.t[chosen], self.energy[both], self.forces[both])
+
     def rmse(self, t: Array) -> tuple[Array, Array]:
         """Energy RMSE (eV/atom) and forces RMSE (eV/Å) at (G,) values of t; at a node, what was evaluated there.
 

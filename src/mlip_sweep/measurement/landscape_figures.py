@@ -4,14 +4,20 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mlip_sweep.measurement.adaptive import Sampled
 from mlip_sweep.measurement.entropy import Entropy, EntropySettings
-from mlip_sweep.measurement.landscape import Lines, Plane
+from mlip_sweep.measurement.landscape import Plane
 
 ENERGY_COLOR, FORCES_COLOR = "#0072B2", "#D55E00"
 
 
-def lines_figure(curves: Lines, settings: EntropySettings, found: Entropy) -> Figure:
-    """Every direction thin, their mean thick, and the thermal error as a line: below it a point counts fully."""
+def lines_figure(sampled: Sampled, settings: EntropySettings, found: Entropy) -> Figure:
+    """Every direction thin, their mean thick, and the thermal error as a line: below it a point counts fully.
+
+    Ticks below the curves show where the lines were evaluated, if not everywhere.
+    """
+    curves = sampled.curves
+    nodes = np.unique([t for line in sampled.lines for t in line.t])
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = [
         ("Energy RMSE (meV/atom)", curves.energy, settings.temperature_energy, found.energy, found.energy_stderr),
@@ -22,6 +28,7 @@ def lines_figure(curves: Lines, settings: EntropySettings, found: Entropy) -> Fi
     ):
         axes.semilogy(curves.t, 1000 * losses.T, color=color, alpha=0.25, linewidth=0.8)
         axes.semilogy(curves.t, 1000 * losses.mean(axis=0), color=color, linewidth=2.2, label="mean over directions")
+        axes.vlines(nodes, 0.0, 0.03, color="0.2", linewidth=0.8, transform=axes.get_xaxis_transform())
         axes.axhline(1000 * temperature, color="0.4", linestyle="--", linewidth=1, label=f"$T_{symbol}$")
         error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
         axes.set_title(f"$S_{symbol}$ = {entropy:.2f}{error}", fontsize=11)
@@ -30,7 +37,8 @@ def lines_figure(curves: Lines, settings: EntropySettings, found: Entropy) -> Fi
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     total_error = "" if np.isnan(found.total_stderr) else f" ± {found.total_stderr:.2f}"
     figure.suptitle(
-        f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points"
+        f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points, "
+        f"{sampled.evaluations} evaluations"
     )
     return figure
 

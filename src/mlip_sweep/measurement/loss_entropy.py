@@ -18,6 +18,8 @@ from mlip_sweep.measurement.interface import Report, checked_by
 from mlip_sweep.measurement.interpolation import to_arrays
 from mlip_sweep.measurement.landscape import Lines, Plane, grid, lines, plane
 from mlip_sweep.measurement.landscape_figures import lines_figure, plane_figure
+from mlip_sweep.measurement.sensitivity import sensitivity, sensitivity_figure
+from mlip_sweep.measurement.weights import weight_figure, weight_table
 from mlip_sweep.models.filters import NORMALIZATIONS
 from mlip_sweep.models.interface import Potential
 
@@ -146,7 +148,10 @@ def loss_entropy(
             progress=progress,
         )
     surface = plane(model, data, drawn, grid(plane_points, window), progress=progress) if plane_points else None
-    return report(found, settings, surface=surface, max_cosine=drawn.max_cosine, n_bootstrap=n_bootstrap, seed=seed)
+    told = report(found, settings, surface=surface, max_cosine=drawn.max_cosine, n_bootstrap=n_bootstrap, seed=seed)
+    told.tables["weights"] = weight_table(model)
+    told.figures["weights"] = weight_figure(model)
+    return told
 
 
 def quick_entropy(
@@ -221,7 +226,7 @@ def report(
         keys.LANDSCAPE_INTERPOLATION_ERROR: sampled.error,
     }
     arrays = {"t": curves.t, "energy": curves.energy, "forces": curves.forces, **to_arrays(sampled.lines)}
-    figures = {"landscape": lines_figure(curves, settings, found)}
+    figures = {"landscape": lines_figure(sampled, settings, found)}
     notes = [
         *_saturation_note("energy", full_energy, found.energy, curves),
         *_saturation_note("forces", full_forces, found.forces, curves),
@@ -232,8 +237,12 @@ def report(
     if surface is not None:
         arrays |= {"plane_t": surface.t, "plane_energy": surface.energy, "plane_forces": surface.forces}
         figures["plane"] = plane_figure(surface)
-    table = pd.DataFrame({"t": curves.t, "energy_eV_atom": mean_energy, "forces_eV_A": mean_forces})
-    return Report(metrics=metrics, arrays=arrays, tables={"mean_curve": table}, figures=figures, notes=notes)
+    tables = {
+        "mean_curve": pd.DataFrame({"t": curves.t, "energy_eV_atom": mean_energy, "forces_eV_A": mean_forces}),
+        "sensitivity": sensitivity(arrays, settings, seed=seed),
+    }
+    figures["sensitivity"] = sensitivity_figure(tables["sensitivity"], settings)
+    return Report(metrics=metrics, arrays=arrays, tables=tables, figures=figures, notes=notes)
 
 
 def _saturation_note(name: str, share: float, entropy: float, curves: Lines) -> list[str]:
