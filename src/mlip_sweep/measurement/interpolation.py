@@ -11,6 +11,7 @@ needs nothing but the mean products ⟨e_j · e_k⟩, which are small enough to 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,21 +54,24 @@ class Line:
         """
         if not self.finite:
             return self._straight(t, self.energy), self._straight(t, self.forces)
-        weights = self._weights(t)  # (G, M)
+        weights = _weights(tuple(self.t), tuple(t))  # (G, M)
         mse = (np.einsum("gi,ij,gj->g", weights, products, weights) for products in (self.energy, self.forces))
         energy, forces = (np.sqrt(np.maximum(values, 0.0)) for values in mse)  # rounding may give −1e-20
         return energy, forces
 
-    def _weights(self, t: Array) -> Array:
-        spline = make_interp_spline(self.t, np.eye(len(self.t)), k=min(DEGREE, len(self.t) - 1))
-        weights = spline(t)
-        row, node = np.nonzero(t[:, None] == self.t)
-        weights[row] = np.eye(len(self.t))[node]  # exact, however large the losses at other nodes are
-        return weights
-
     def _straight(self, t: Array, products: Array) -> Array:
         with np.errstate(invalid="ignore"):
             return np.interp(t, self.t, np.sqrt(np.diag(products)))
+
+
+@lru_cache(maxsize=64)  # most lines of a landscape have the same nodes
+def _weights(nodes: tuple[float, ...], t: tuple[float, ...]) -> Array:
+    """(G, M) weights of the nodes at every t; at a node its own alone, however large the losses at the others are."""
+    spline = make_interp_spline(nodes, np.eye(len(nodes)), k=min(DEGREE, len(nodes) - 1))
+    weights = spline(np.array(t))
+    row, node = np.nonzero(np.array(t)[:, None] == np.array(nodes))
+    weights[row] = np.eye(len(nodes))[node]
+    return weights
 
 
 def to_arrays(found: Sequence[Line]) -> dict[str, Array]:

@@ -1,0 +1,103 @@
+"""Peak memory of landscapes and of dynamics, against frames, replicas and the size of a batch.
+
+    python benchmarks/memory.py
+    python benchmarks/memory.py --architecture mace --max-atoms 512 1024 --limit 200
+    python benchmarks/memory.py --device cuda
+
+Every case runs in a process of its own. On the CPU the peak is that of the resident memory beyond what it was with the
+model loaded and used once; on a GPU it is torch.cuda.max_memory_allocated. Landscapes split their frames into batches
+of `trainer.max_atoms` atoms: their peak is to stay under --limit however many frames there are, which the last line
+tells. Replicas of the dynamics are one batch, and their memory grows with their number.
+"""
+
+import argparse
+import multiprocessing
+import resource
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from trained import trained
+
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.graphs import batches
+from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.loss_entropy import quick_entropy
+from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, starting_geometry
+
+MIB = 2**20
+
+
+def peak(case: str, count: int, max_atoms: int, architecture: str, device: str, seed: int) -> float:
+    """Peak memory of one case, MiB; run in a fresh process.
+
+    Args:
+        case: "landscape" or "dynamics".
+        count: frames or replicas.
+        max_atoms: of a batch of the landscape.
+        architecture: "nequip" or "mace".
+        device: "cpu" or "cuda".
+        seed: of weights, directions and velocities.
+    """
+    torch.set_num_threads(1)
+    model, dataset = trained(architecture, epochs=2, seed=seed)
+    model.to(device)
+    graphs = graphs_of(dataset.train, model.cutoff)
+    model(graphs[0].to(device))  # what is compiled and cached once
+    before = used(device)
+    if case == "landscape":
+        frames = (graphs * (count // len(graphs) + 1))[:count]
+        quick_entropy(model, [b.to(device) for b in batches(frames, max_atoms)], directions=2, points=9, seed=seed)
+    else:
+        start = starting_geometry(dataset)
+        momenta = initial_momenta(start, MDProtocol(temperature_K=300.0, replicas=count, seed=seed))
+        molecular_dynamics(model, start, momenta, n_steps=3, progress=False)
+    return (used(device) - before) / MIB
+
+
+def used(device: str) -> int:
+    """Largest memory so far, bytes."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux gives KiB
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architecture", choices=("nequip", "mace"), default="nequip")
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 400, 1600], help="default 100 400 1600")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 400], help="default 10 100 400")
+    parser.add_argument("--max-atoms", type=int, nargs="+", default=[512, 4096], help="default 512 4096")
+    parser.add_argument("--limit", type=float, default=256.0, help="MiB, for the smallest batch (default %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, directions and velocities")
+    given = parser.parse_args()
+    cases = [("landscape", n, size) for size in given.max_atoms for n in given.frames]
+    cases += [("dynamics", n, 0) for n in given.replicas]
+    console, found = Console(), {}
+    trained(given.architecture, epochs=2, seed=given.seed)
+    for case in track(cases, description="cases", console=console, transient=True):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found[case] = pool.submit(peak, *case, given.architecture, given.device, given.seed).result()
+    table = Table(title=f"{given.architecture}, ethanol, {given.device}, seed {given.seed}: peak memory")
+    for column in ("measurement", "frames or replicas", "atoms of a batch", "MiB"):
+        table.add_column(column, justify="left" if column == "measurement" else "right")
+    for (case, count, size), mib in found.items():
+        table.add_row(case, str(count), str(size) if size else str(9 * count), f"{mib:.0f}")
+    smallest, most = min(given.max_atoms), max(given.frames)
+    largest = max(mib for (case, _, size), mib in found.items() if case == "landscape" and size == smallest)
+    counts = np.array([found["landscape", n, smallest] for n in given.frames])
+    verdict = "stays under" if largest <= given.limit else "exceeds"
+    console.print(
+        table,
+        f"{most // min(given.frames)}× the frames take {counts[-1] / counts[0]:.2f}× the memory in batches of "
+        f"{smallest} atoms; the peak of {largest:.0f} MiB {verdict} the limit of {given.limit:.0f} MiB",
+    )
+
+
+if __name__ == "__main__":
+    main()
