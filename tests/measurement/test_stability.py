@@ -139,6 +139,12 @@ def test_a_model_that_holds_and_one_that_does_not():
     assert lost.metrics[keys.MD_SURVIVAL_FRACTION] == 0.0
     assert lost.metrics[keys.md_failures("bond")] == 4.0
     assert 0.0 < lost.metrics[keys.MD_TIME_TO_FAILURE_LOW] <= lost.metrics[keys.MD_TIME_TO_FAILURE] < 0.1
+    assert lost.tables["criteria"].values.tolist() == [
+        ["position", "finite", 0],
+        ["bond", "2 Å", 4],
+        ["energy", "finite", 0],
+        ["forces", "finite", 0],
+    ]
     table = lost.tables["replicas"]
     assert list(table.columns) == ["replica", "time_ps", "failed", "reason", "seed"]
     assert table["time_ps"].mean() == pytest.approx(lost.metrics[keys.MD_TIME_TO_FAILURE])
@@ -147,6 +153,13 @@ def test_a_model_that_holds_and_one_that_does_not():
     for report in (held, lost):
         assert set(report.figures) == {"survival", "temperature"}
         assert all(np.isfinite(v) or name == keys.MD_TEMPERATURE for name, v in report.metrics.items())
+
+
+def test_what_was_looked_for_is_recorded():
+    settings = {"criteria": ["temperature"], "thermostat": "langevin", "duration_ps": 0.02, "replicas": 2}
+    report = time_to_failure(Explosive(), dataset_of([ETHANOL]), max_temperature_ratio=1.5, progress=False, **settings)
+    found = {name.removeprefix("md_failures_"): n for name, n in report.metrics.items() if "md_failures_" in name}
+    assert found == {"position": 0.0, "energy": 0.0, "forces": 0.0, "temperature": 2.0}
 
 
 def test_a_model_of_nan_fails_at_time_zero():
