@@ -20,7 +20,7 @@ from mlip_sweep.measurement.interface import Report, checked_by
 from mlip_sweep.models.interface import Potential
 
 
-def check_settings(dataset: Dataset, *, repeats: int = 9, warm_up: int = 3, **_: object) -> None:
+def check_settings(dataset: Dataset, *, repeats: int = 7, warm_up: int = 2, **_: object) -> None:
     """Refuse settings that cannot work; arguments as `inference_time`.
 
     Raises:
@@ -35,7 +35,7 @@ def check_settings(dataset: Dataset, *, repeats: int = 9, warm_up: int = 3, **_:
 
 @checked_by(check_settings)
 def inference_time(
-    model: Potential, dataset: Dataset, *, max_atoms: int = 1024, repeats: int = 9, warm_up: int = 3
+    model: Potential, dataset: Dataset, *, max_atoms: int = 1024, repeats: int = 7, warm_up: int = 2
 ) -> Report:
     """Time of energies and forces, µs per atom: the median over repeats, with its standard error.
 
