@@ -40,6 +40,7 @@ from mlip_sweep.measurement.entropy import Entropy, EntropySettings, entropy_of
 from mlip_sweep.measurement.landscape import Lines, displaceable, grid, lines
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.loss import ErrorSums
+from mlip_sweep.training.quiet import quiet
 
 SETTINGS = EntropySettings()
 

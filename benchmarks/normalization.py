@@ -41,7 +41,7 @@ def main() -> None:
             with console.status(f"L = {order}, seed {seed}"):
                 size = [
                     f"model.max_ell={order}",
-                    f"model.max_L={min(order, 1)}",
+                    f"model.max_L={order}",
                     f"model.num_channels={given.channels}",
                 ]
                 model, dataset = trained("mace", epochs=given.epochs, seed=seed, overrides=size)
