@@ -57,7 +57,7 @@ def start(workers: int, trials: int, folder: Path, study: str, tracking: list[st
     return time.monotonic() - begin
 
 
-def counted(study: str, tracking: str) -> Counts:
+def counted(study: str, tracking: str, n_trials: int) -> Counts:
     """What study and MLflow hold, beside what they should."""
     trials = optuna.load_study(study_name=STUDY, storage=study).trials
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -67,13 +67,14 @@ def counted(study: str, tracking: str) -> Counts:
     children = [run for run in runs if run not in parents]
     finished = [run for run in children if run.info.status == "FINISHED"]
     recorded = Counter(run.data.tags.get("optuna.trial_number") for run in finished)
+    seconds = max(t.datetime_complete.timestamp() for t in complete) - min(t.datetime_start.timestamp() for t in trials)
     told = {str(trial.number): trial.value for trial in complete}
     return {
-        "trials in the study": (len(trials), None),
-        "complete": (len(complete), len(trials)),
+        "trials in the study": (len(trials), n_trials),
+        "complete": (len(complete), n_trials),
         "different parameters": (len({str(trial.params) for trial in complete}), len(complete)),
-        "runs in MLflow": (len(children), len(trials)),
-        "finished": (len(finished), len(trials)),
+        "runs in MLflow": (len(children), n_trials),
+        "finished": (len(finished), n_trials),
         "trials with two finished runs": (sum(n > 1 for n in recorded.values()), 0),
         "trials without a run": (len(told.keys() - recorded.keys()), 0),
         "values that differ": (
@@ -84,9 +85,10 @@ def counted(study: str, tracking: str) -> Counts:
         "parents": (len(parents), 1),
         "children of it": (
             sum(run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id for run in children),
-            len(trials),
+            n_trials,
         ),
         "parent's state": (parents[0].info.status, "FINISHED"),
+        "seconds from the first trial to the last": (round(seconds), None),
     }
 
 
@@ -109,16 +111,14 @@ def on_servers(folder: Path, workers: int, trials: int) -> bool:
         environment = {**os.environ, **env, "MLFLOW_TRACKING_URI": server}
         seconds = start(workers, trials, folder, study, ["tracking=server"], environment)
         os.environ.update(env)  # for libpq, which reads the password file
-        counts = counted(study, server)
-    counts["trials in the study"] = (counts["trials in the study"][0], trials)
+        counts = counted(study, server, trials)
     return report(f"{workers} workers, PostgreSQL and MLflow server: {trials} trials in {seconds:.0f} s", counts)
 
 
 def on_files(folder: Path, workers: int, trials: int) -> bool:
     """Workers against SQLite files."""
     seconds = start(workers, trials, folder, "sqlite:///optuna.db", [], dict(os.environ))
-    counts = counted(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db")
-    counts["trials in the study"] = (counts["trials in the study"][0], trials)
+    counts = counted(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", trials)
     return report(f"{workers} workers, SQLite: {trials} trials in {seconds:.0f} s", counts)
 
 
