@@ -101,4 +101,5 @@ def objective(name: str) -> str:
 
 def more_is_better(name: str) -> bool:
     """Whether of two runs the one with more of a metric is the better."""
-    return name.startswith((LOSS_ENTROPY, LOSS_ENTROPY_INTERMEDIATE, "md_time_to_failure", MD_SURVIVAL_FRACTION)) and not name.endswith("stderr")
+    better = (LOSS_ENTROPY, LOSS_ENTROPY_INTERMEDIATE, "md_time_to_failure", MD_SURVIVAL_FRACTION)
+    return name.startswith(better) and not name.endswith("stderr")

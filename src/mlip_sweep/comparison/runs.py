@@ -35,8 +35,8 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
     """One row a run, oldest first.
 
     Columns: run_id, name (what varied among these runs), status (MLflow's, or PRUNED), error, started; `param.<name>`
-    (text) for each parameter; each metric under its own name (NaN where a run has none). Runs of one name are told apart
-    by the beginning of their ids; one that was interrupted and gone on with by another is left out.
+    (text) for each parameter; each metric under its own name (NaN where a run has none). Runs of one name are told
+    apart by the beginning of their ids; one that was interrupted and gone on with by another is left out.
 
     Raises:
         InputError: no such experiment, or the store does not serve.

@@ -103,8 +103,8 @@ class RunRecord:
     def report(self, name: str, report: "Report") -> None:
         """Keep what a measurement found: metrics, and a folder of that name.
 
-        The folder holds curves.npz (arrays), <table>.csv, <figure>.png, other files and notes.txt, each where the report
-        has any.
+        The folder holds curves.npz (arrays), <table>.csv, <figure>.png, other files and notes.txt, each where the
+        report has any.
         """
         import numpy as np
 
