@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
-ANSWER_SECONDS = 10
+ANSWER_SECONDS = 60  # a busy server takes its time; one that is not there is refused at once
 
 
 def resolve(uri: str) -> str:
