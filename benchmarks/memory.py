@@ -4,18 +4,23 @@
     python benchmarks/memory.py --architecture mace --max-atoms 512 1024 --limit 200
     python benchmarks/memory.py --device cuda
 
-Every case runs in a process of its own. On the CPU the peak is that of the resident memory beyond what it was with the
-model loaded and used once; on a GPU it is torch.cuda.max_memory_allocated. Landscapes split their frames into batches
-of `trainer.max_atoms` atoms: their peak is to stay under --limit however many frames there are, which the last line
-tells. Replicas of the dynamics are one batch, and their memory grows with their number.
+Every case runs in a process of its own. On the CPU (Linux) the peak is that of the resident memory, looked at every
+millisecond, beyond what it was with the model loaded and used once; on a GPU it is torch.cuda.max_memory_allocated.
+Landscapes split their frames into batches of `trainer.max_atoms` atoms: their peak is to stay under --limit however
+many frames there are, which the last line tells. Replicas of the dynamics are one batch, and their memory grows with
+their number.
 """
 
 import argparse
+import ctypes
 import multiprocessing
-import resource
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -47,32 +52,53 @@ def peak(case: str, count: int, max_atoms: int, architecture: str, device: str, 
     model.to(device)
     graphs = graphs_of(dataset.train, model.cutoff)
     model(graphs[0].to(device))  # what is compiled and cached once
-    before = used(device)
-    if case == "landscape":
-        frames = (graphs * (count // len(graphs) + 1))[:count]
-        quick_entropy(model, [b.to(device) for b in batches(frames, max_atoms)], directions=2, points=9, seed=seed)
-    else:
-        start = starting_geometry(dataset)
-        momenta = initial_momenta(start, MDProtocol(temperature_K=300.0, replicas=count, seed=seed))
-        molecular_dynamics(model, start, momenta, n_steps=3, progress=False)
-    return (used(device) - before) / MIB
+    with peak_memory(device) as seen:
+        if case == "landscape":
+            frames = (graphs * (count // len(graphs) + 1))[:count]
+            data = [b.to(device) for b in batches(frames, max_atoms)]
+            quick_entropy(model, data, directions=2, points=9, seed=seed)
+        else:
+            start = starting_geometry(dataset)
+            momenta = initial_momenta(start, MDProtocol(temperature_K=300.0, replicas=count, seed=seed))
+            molecular_dynamics(model, start, momenta, n_steps=3, progress=False)
+    return seen["bytes"] / MIB
 
 
-def used(device: str) -> int:
-    """Largest memory so far, bytes."""
+@contextmanager
+def peak_memory(device: str) -> Iterator[dict[str, int]]:
+    """Sets "bytes", the largest memory inside beyond what was in use before."""
+    seen = {"bytes": 0}
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux gives KiB
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield seen
+        seen["bytes"] = torch.cuda.max_memory_allocated() - before
+        return
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before must not hide what is taken now
+    process, done = psutil.Process(), threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen["bytes"] = max(seen["bytes"], process.memory_info().rss - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", choices=("nequip", "mace"), default="nequip")
-    parser.add_argument("--frames", type=int, nargs="+", default=[100, 400, 1600], help="default 100 400 1600")
-    parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 400], help="default 10 100 400")
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 1600], help="default 100 1600")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[10, 400], help="default 10 400")
     parser.add_argument("--max-atoms", type=int, nargs="+", default=[512, 4096], help="default 512 4096")
-    parser.add_argument("--limit", type=float, default=256.0, help="MiB, for the smallest batch (default %(default)s)")
+    parser.add_argument("--limit", type=float, default=64.0, help="MiB, for the smallest batch (default %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seed", type=int, default=0, help="of weights, directions and velocities")
     given = parser.parse_args()

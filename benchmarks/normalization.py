@@ -3,9 +3,10 @@
     python benchmarks/normalization.py
     python benchmarks/normalization.py --epochs 150 --seeds 0 1 2
 
-Three small MACE models, max_ell = 0, 1, 2, are trained on ethanol by GFN2-xTB and measured with `filter` (the published
-code, under which the flat weights of e3nn degenerate to ±|θ|) and with `irreps`. Errors are standard errors over
-directions. `alone` is the share of weights that are alone in their filter: they can only change sign.
+Three small MACE models, whose hidden features have orders up to L = 0, 1, 2 (model.max_L), are trained on ethanol by
+GFN2-xTB and measured with `filter` (the published code, under which the flat weights of e3nn degenerate to ±|θ|) and
+with `irreps`. Errors are standard errors over directions. `alone` is the share of weights that are alone in their
+filter: they can only change sign.
 """
 
 import argparse
@@ -40,7 +41,6 @@ def main() -> None:
         for seed in given.seeds:
             with console.status(f"L = {order}, seed {seed}"):
                 size = [
-                    f"model.max_ell={order}",
                     f"model.max_L={order}",
                     f"model.num_channels={given.channels}",
                 ]
