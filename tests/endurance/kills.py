@@ -19,10 +19,10 @@ from pathlib import Path
 
 import optuna
 import psutil
+from books import report
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from rich.console import Console
-from rich.table import Table
 from services import BIN, until, workplace
 
 STUDY = "killed"
@@ -128,14 +128,8 @@ def told(folder: Path, wanted: int, events: list[str]) -> bool:
         "trials that were tried again": (again, None),
         "of them, from a checkpoint": (went_on, None),
     }
-    console = Console()
-    console.print(*events, sep="\n")
-    table = Table("", "counted", "expected", title=f"{len(events)} kills", title_justify="left")
-    for name, (seen, expected) in books.items():
-        table.add_row(name, str(seen), "" if expected is None else str(expected))
-    good = all(expected is None or seen == expected for seen, expected in books.values())
-    console.print(table, "[green]as expected[/]" if good else "[red]not as expected[/]")
-    return good
+    Console().print(*events, sep="\n")
+    return report(f"{len(events)} kills", books)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from books import Counts, report
 from mlflow.tracking import MlflowClient
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from services import BIN, quiet, until, workplace
 from slurm_cluster import slurm
-from workers import SHORT, Counts, report
+from workers import SHORT
 
 TRIALS = 6
 EPOCHS = 300

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
+from books import Counts, report
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from rich.console import Console
-from rich.table import Table
 from services import BIN, mlflow_server, postgres, workplace
 
 STUDY = "endurance"
@@ -34,7 +34,6 @@ SHORT = [  # a training of seconds
     "measurement=none",
     "objective=validation/loss",
 ]
-Counts = dict[str, tuple[object, object]]  # what -> (seen, expected)
 
 
 def start(workers: int, trials: int, folder: Path, study: str, tracking: list[str], env: dict[str, str]) -> float:
@@ -90,16 +89,6 @@ def counted(study: str, tracking: str, n_trials: int) -> Counts:
         "parent's state": (parents[0].info.status, "FINISHED"),
         "seconds from the first trial to the last": (round(seconds), None),
     }
-
-
-def report(title: str, counts: Counts) -> bool:
-    """Show what was counted; whether all is as it should be."""
-    table = Table("", "counted", "expected", title=title, title_justify="left")
-    good = all(expected is None or seen == expected for seen, expected in counts.values())
-    for name, (seen, expected) in counts.items():
-        table.add_row(name, str(seen), "" if expected is None else str(expected))
-    Console().print(table, "[green]as expected[/]" if good else "[red]not as expected[/]")
-    return good
 
 
 def on_servers(folder: Path, workers: int, trials: int) -> bool:
