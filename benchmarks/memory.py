@@ -6,9 +6,8 @@
 
 Every case runs in a process of its own. On the CPU (Linux) the peak is that of the resident memory, looked at every
 millisecond, beyond what it was with the model loaded and used once; on a GPU it is torch.cuda.max_memory_allocated.
-Landscapes split their frames into batches of `trainer.max_atoms` atoms: their peak is to stay under --limit however
-many frames there are, which the last line tells. Replicas of the dynamics are one batch, and their memory grows with
-their number.
+The model is shown frames and replicas in batches of `trainer.max_atoms` atoms: with the smallest, the peak is to stay
+under --limit however many there are, which the last line tells.
 """
 
 import argparse
@@ -19,7 +18,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-import numpy as np
 import psutil
 import torch
 from rich.console import Console
@@ -42,7 +40,7 @@ def peak(case: str, count: int, max_atoms: int, architecture: str, device: str, 
     Args:
         case: "landscape" or "dynamics".
         count: frames or replicas.
-        max_atoms: of a batch of the landscape.
+        max_atoms: of a batch.
         architecture: "nequip" or "mace".
         device: "cpu" or "cuda".
         seed: of weights, directions and velocities.
@@ -60,7 +58,7 @@ def peak(case: str, count: int, max_atoms: int, architecture: str, device: str, 
         else:
             start = starting_geometry(dataset)
             momenta = initial_momenta(start, MDProtocol(temperature_K=300.0, replicas=count, seed=seed))
-            molecular_dynamics(model, start, momenta, n_steps=3, progress=False)
+            molecular_dynamics(model, start, momenta, n_steps=3, max_atoms=max_atoms, progress=False)
     return seen["bytes"] / MIB
 
 
@@ -103,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, directions and velocities")
     given = parser.parse_args()
     cases = [("landscape", n, size) for size in given.max_atoms for n in given.frames]
-    cases += [("dynamics", n, 0) for n in given.replicas]
+    cases += [("dynamics", n, size) for size in given.max_atoms for n in given.replicas]
     console, found = Console(), {}
     trained(given.architecture, epochs=2, seed=given.seed)
     for case in track(cases, description="cases", console=console, transient=True):
@@ -113,16 +111,17 @@ def main() -> None:
     for column in ("measurement", "frames or replicas", "atoms of a batch", "MiB"):
         table.add_column(column, justify="left" if column == "measurement" else "right")
     for (case, count, size), mib in found.items():
-        table.add_row(case, str(count), str(size) if size else str(9 * count), f"{mib:.0f}")
-    smallest, most = min(given.max_atoms), max(given.frames)
-    largest = max(mib for (case, _, size), mib in found.items() if case == "landscape" and size == smallest)
-    counts = np.array([found["landscape", n, smallest] for n in given.frames])
+        table.add_row(case, str(count), str(size), f"{mib:.0f}")
+    smallest = min(given.max_atoms)
+    largest = max(mib for (_, _, size), mib in found.items() if size == smallest)
     verdict = "stays under" if largest <= given.limit else "exceeds"
-    console.print(
-        table,
-        f"{most // min(given.frames)}× the frames take {counts[-1] / counts[0]:.2f}× the memory in batches of "
-        f"{smallest} atoms; the peak of {largest:.0f} MiB {verdict} the limit of {given.limit:.0f} MiB",
-    )
+    lines = [
+        f"{most // fewest}× the {what} take {found[case, most, smallest] / found[case, fewest, smallest]:.2f}× the memory"
+        for case, what, counts in (("landscape", "frames", given.frames), ("dynamics", "replicas", given.replicas))
+        for fewest, most in [(min(counts), max(counts))]
+    ]
+    told = f"in batches of {smallest} atoms the peak of {largest:.0f} MiB {verdict} the limit of {given.limit:.0f} MiB"
+    console.print(table, *lines, told, sep="\n")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,18 @@ def test_batches_hold_everything_in_order_and_no_more_than_asked():
     assert [b.n_systems for b in batches(parts, max_atoms=1)] == [1] * 7  # a larger graph stands alone
 
 
+@pytest.mark.parametrize(("max_atoms", "sizes"), [(1, [1, 1, 1, 1]), (18, [2, 2]), (13, [1, 1, 2]), (99, [4])])
+def test_splitting_undoes_collating(max_atoms, sizes):
+    ethanol, copper = [graph(frame, 5.0) for frame in ethanol_frames(3)], graph(copper_frame(), 3.0)
+    graphs = [*ethanol, copper]
+    parts = collate(graphs).split(max_atoms)
+    assert [part.n_systems for part in parts] == sizes
+    single = [one for part in parts for one in part.split(1)]
+    for found, given in zip(single, graphs, strict=True):
+        for name, value in vars(given).items():
+            torch.testing.assert_close(getattr(found, name), value, rtol=0.0, atol=0.0)
+
+
 def test_the_order_of_an_epoch_follows_from_seed_and_epoch():
     def order(seed: int, epoch: int) -> list[int]:
         sampler = SeededOrder(20, seed)

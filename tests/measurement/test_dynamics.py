@@ -50,6 +50,22 @@ def ase_run(atoms: Atoms, momenta, calculator, steps: int, thermostat: Berendsen
     return atoms
 
 
+def test_the_model_is_shown_no_more_atoms_than_asked_and_says_the_same():
+    atoms, momenta = argon(5)
+    shown = []
+
+    class Noted(LennardJones):
+        def forward(self, batch):
+            shown.append(len(batch.positions))
+            return super().forward(batch)
+
+    model = Noted(**ARGON, cutoff=6.0, onset=4.5)
+    runs = [molecular_dynamics(model, frame_of(atoms), momenta, n_steps=20, max_atoms=n, **QUIET) for n in (16, 999)]
+    assert set(shown) == {16, 8, 40}  # two replicas and a single one; all five
+    np.testing.assert_allclose(runs[0].positions, runs[1].positions, atol=1e-12)
+    np.testing.assert_allclose(runs[0].potential_energy, runs[1].potential_energy, atol=1e-12)
+
+
 @pytest.mark.parametrize("thermostat", [Berendsen(500.0, 50.0), None])
 @pytest.mark.parametrize("periodic", [True, False])
 def test_equals_ase_with_its_own_lennard_jones(thermostat, periodic):

@@ -72,6 +72,33 @@ class GraphBatch:
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
         return replace(self, **moved)
 
+    def split(self, max_atoms: int) -> list["GraphBatch"]:
+        """The same systems, in order, in batches of at most `max_atoms` atoms; a larger system stands alone."""
+        ends = self.atoms_per_system.cumsum(0).tolist()  # systems stand one after another
+        bounds = [0]  # systems at which a part begins
+        for k in range(1, self.n_systems):
+            begun = ends[bounds[-1] - 1] if bounds[-1] else 0
+            if ends[k] - begun > max_atoms:
+                bounds.append(k)
+        of_edge = self.system[self.edge_index[1]]
+        parts = []
+        for first, last in zip(bounds, [*bounds[1:], self.n_systems], strict=True):
+            atoms = slice(ends[first - 1] if first else 0, ends[last - 1])
+            edges = ((of_edge >= first) & (of_edge < last)).nonzero()[:, 0]
+            parts.append(
+                GraphBatch(
+                    positions=self.positions[atoms],
+                    atomic_numbers=self.atomic_numbers[atoms],
+                    edge_index=self.edge_index[:, edges] - atoms.start,
+                    edge_shift=self.edge_shift[edges],
+                    cell=self.cell[first:last],
+                    system=self.system[atoms] - first,
+                    energy=None if self.energy is None else self.energy[first:last],
+                    forces=None if self.forces is None else self.forces[atoms],
+                )
+            )
+        return parts
+
     def with_positions(self, positions: Tensor) -> "GraphBatch":
         """The same graph, same edges, at other positions (N, 3)."""
         return replace(self, positions=positions)

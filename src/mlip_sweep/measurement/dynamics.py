@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
+from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating, predicted
 from mlip_sweep.measurement.failure import SURVIVED, Limits, Watch
 from mlip_sweep.measurement.integrators import Integrator, Thermostat, kinetic_temperature
 from mlip_sweep.measurement.trajectories import Snapshot, Trajectories
@@ -38,6 +38,7 @@ def molecular_dynamics(
     thermostat: Thermostat | None = None,
     limits: Limits = Limits(),  # noqa: B008 (it cannot change)
     skin_A: float = 2.0,
+    max_atoms: int = 4096,
     sample_every: int = 10,
     trajectory_every: int | None = None,
     check_every: int | None = None,
@@ -57,6 +58,7 @@ def molecular_dynamics(
         thermostat: None for constant energy.
         limits: what counts as a failure.
         skin_A: Å; it changes the speed, never the result.
+        max_atoms: that the model is shown at once; more are shown in parts.
         sample_every: steps between samples of the traces.
         trajectory_every: steps between snapshots of every replica; None for none.
         check_every: steps between two looks for failures, which are dated exactly all the same; None chooses by device.
@@ -69,7 +71,7 @@ def molecular_dynamics(
         if not value > 0:
             raise InputError(f"{name}={value}: molecular dynamics needs a value above zero")
     with evaluating(model):
-        engine = _Engine(model, start, momenta, thermostat, timestep_fs, limits, skin_A)
+        engine = _Engine(model, start, momenta, thermostat, timestep_fs, limits, skin_A, max_atoms)
         if check_every is None:
             check_every = 1 if engine.positions.device.type == "cpu" else CHECK_EVERY
         with tqdm(total=n_steps, desc="MD", unit="step", leave=False, disable=not progress) as bar:
@@ -107,10 +109,12 @@ class _Engine:
         timestep_fs: float,
         limits: Limits,
         skin_A: float,
+        max_atoms: int,
     ) -> None:
         replicas = len(momenta)
         device = device_of(model)
         self.model = model
+        self.max_atoms = max_atoms
         self.alive = np.arange(replicas)
         self.start = torch.as_tensor(start.positions, dtype=torch.float64, device=device)
         self.positions = self.start.repeat(replicas, 1, 1)
@@ -147,7 +151,7 @@ class _Engine:
         shown = torch.where(self.watch.failed[:, None, None], self.start, self.positions)
         graph = self.list.graph(shown)
         self.watch.pairs(step, graph, self.list.squared_lengths)
-        prediction = self.model(graph)
+        prediction = predicted(self.model, graph, self.max_atoms)
         self.energy = prediction.energy.double()
         self.forces = prediction.forces.double().reshape(self.positions.shape)
         self.watch.prediction(step, self.energy, self.forces)

@@ -41,6 +41,14 @@ def evaluating(model: object) -> Iterator[None]:
             module.training = mode
 
 
+def predicted(model: ForceField, batch: GraphBatch, max_atoms: int) -> Prediction:
+    """What a model says of a batch, shown to it in parts of at most `max_atoms` atoms, which bounds its memory."""
+    if len(batch.positions) <= max_atoms:
+        return model(batch)
+    parts = [model(part) for part in batch.split(max_atoms)]
+    return Prediction(torch.cat([part.energy for part in parts]), torch.cat([part.forces for part in parts]))
+
+
 def device_of(model: object) -> torch.device:
     """Where a model's numbers live; the CPU for what has none."""
     if isinstance(model, nn.Module):

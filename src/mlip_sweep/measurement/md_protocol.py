@@ -166,6 +166,7 @@ def simulate(
     protocol: MDProtocol,
     *,
     skin_A: float = 2.0,
+    max_atoms: int = 4096,
     trajectory_every: int | None = None,
     progress: bool = True,
 ) -> Trajectories:
@@ -183,6 +184,7 @@ def simulate(
         thermostat=protocol.bath(),
         limits=protocol.limits(start),
         skin_A=skin_A,
+        max_atoms=max_atoms,
         sample_every=max(1, protocol.n_steps // 1000),
         trajectory_every=trajectory_every,
         progress=progress,

@@ -44,6 +44,7 @@ def time_to_failure(
     dataset: Dataset,
     *,
     skin_A: float = 2.0,
+    max_atoms: int = 4096,
     trajectory_every: int | None = None,
     control_replicas: int = 0,
     cache: str | Path = "~/.cache/mlip-sweep",
@@ -56,6 +57,7 @@ def time_to_failure(
         model: left in the mode it was in.
         dataset: gives the start, and the reference for the control.
         skin_A: of the neighbour list; it changes the speed only.
+        max_atoms: that the model is shown at once, of all replicas.
         trajectory_every: steps between frames of the trajectories, which are kept as extended xyz; None keeps none.
         control_replicas: replicas of the reference method under the same protocol, where the data set has its
             reference at hand; 0 for none.
@@ -68,7 +70,15 @@ def time_to_failure(
     """
     settings = MDProtocol(**protocol)
     start = starting_geometry(dataset)
-    found = simulate(model, start, settings, skin_A=skin_A, trajectory_every=trajectory_every, progress=progress)
+    found = simulate(
+        model,
+        start,
+        settings,
+        skin_A=skin_A,
+        max_atoms=max_atoms,
+        trajectory_every=trajectory_every,
+        progress=progress,
+    )
     timestep_ps = settings.timestep_fs / 1000.0
     times = found.last_time_ps(settings.timestep_fs)
     analysis = survival(times, found.failed, duration_ps=settings.n_steps * timestep_ps, timestep_ps=timestep_ps)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.isolation import isolated_build
 from mlip_sweep.models.rescaling import Rescaling
@@ -17,7 +18,7 @@ class MACE(Potential):
     Args:
         cutoff: Å.
         num_interactions: message-passing layers.
-        max_ell: highest order of the spherical harmonics of edges, the paper's L.
+        max_ell: highest order of the spherical harmonics of edges, the paper's L; at least 1.
         correlation: order of the messages in neighbours, the paper's v; the body order is one more.
         num_channels: multiplicity of every hidden irrep.
         max_L: highest order of the hidden irreps; at most `max_ell`.
@@ -31,6 +32,9 @@ class MACE(Potential):
         rescaling: from the network's units to eV.
         dtype: "float32" or "float64"; geometry is float64 in either case.
         seed: of the initial weights.
+
+    Raises:
+        InputError: orders that the library cannot build.
     """
 
     def __init__(
@@ -53,6 +57,10 @@ class MACE(Potential):
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
+        if not 0 <= max_L <= max_ell or max_ell < 1:  # the library's contraction has no case of scalars alone
+            raise InputError(
+                f"model.max_ell={max_ell}, model.max_L={max_L}: give a max_ell of at least 1, and a max_L from 0 to it"
+            )
         super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
         with isolated_build(seed, dtype):
             from mace import modules  # before e3nn.o3: it lets e3nn 0.4 load its own constants
