@@ -116,7 +116,7 @@ def main() -> None:
     largest = max(mib for (_, _, size), mib in found.items() if size == smallest)
     verdict = "stays under" if largest <= given.limit else "exceeds"
     lines = [
-        f"{most // fewest}× the {what} take {found[case, most, smallest] / found[case, fewest, smallest]:.2f}× the memory"
+        f"{most // fewest}× the {what}: {found[case, most, smallest] / found[case, fewest, smallest]:.2f}× the memory"
         for case, what, counts in (("landscape", "frames", given.frames), ("dynamics", "replicas", given.replicas))
         for fewest, most in [(min(counts), max(counts))]
     ]
