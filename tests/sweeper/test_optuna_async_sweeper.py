@@ -72,7 +72,7 @@ def test_another_space_or_direction_is_refused_with_the_difference(sweep, change
 def test_each_kind_of_failure_costs_its_trial_only(sweep):
     kinds = ["raises", "is_nan", "is_inf", "pair", "word", "none", "runs_out", "gpu_runs_out", "killed", "hangs", "ok"]
     study = sweep(
-        f"kind=choice({','.join(kinds)})", "hydra/sweeper/sampler=grid", "hydra.sweeper.timeout_s=3", total(len(kinds))
+        f"kind=choice({','.join(kinds)})", "hydra/sweeper/sampler=grid", "hydra.sweeper.timeout_s=6", total(len(kinds))
     )
     expected = {
         "raises": "error",
@@ -95,7 +95,7 @@ def test_each_kind_of_failure_costs_its_trial_only(sweep):
     assert [trial.user_attrs.get("retry_of") for trial in killed] == [None, killed[0].number]  # once more, no oftener
     assert len(study.trials) == len(kinds) + 1
     assert study.code == 0
-    for words in ("1 done", "ValueError: a bad value", "returned nan", "signal 9", "longer than 3 s", "2 instead of 1"):
+    for words in ("1 done", "ValueError: a bad value", "returned nan", "signal 9", "longer than 6 s", "2 instead of 1"):
         assert words in study.out, study.out
 
 

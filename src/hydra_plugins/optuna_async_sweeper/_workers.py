@@ -27,6 +27,7 @@ from hydra_plugins.optuna_async_sweeper._outcome import Outcome
 log = logging.getLogger(__name__)
 
 LAST = (outcomes.MEMORY, outcomes.KILLED)  # after which a process ends: a new one has all its memory
+BEGUN = "begun"  # what a process says when its imports are done, so that they are no part of a trial's time
 GRACE_S = 15.0  # for a trial that is told to stop, to close its records
 
 
@@ -95,7 +96,7 @@ class _Slot:
     process: SpawnProcess | None = None
     pipe: Connection | None = None
     number: int | None = None
-    started: float = 0.0
+    started: float | None = None  # when the process has begun with the trial
     told_to_stop: float | None = None  # when, for taking too long
     timeout_s: float = 0.0
     memory_kills: int = field(default_factory=outcomes.memory_kills)
@@ -110,7 +111,7 @@ class _Slot:
         except OSError:  # it died while idle
             self._spawn(job)
             self.pipe.send((number, overrides))
-        self.number, self.started, self.told_to_stop = number, time.monotonic(), None
+        self.number, self.started, self.told_to_stop = number, None, None
         self.memory_kills = outcomes.memory_kills()
 
     def _spawn(self, job: bytes) -> None:
@@ -131,8 +132,12 @@ class _Slot:
         outcome: Outcome | None = None
         alive = self.process.is_alive()  # asked first: what it sent before its end is in the pipe by now
         try:
-            if self.pipe.poll():
-                outcome = self.pipe.recv()
+            while outcome is None and self.pipe.poll():
+                said = self.pipe.recv()
+                if said == BEGUN:
+                    self.started = time.monotonic()
+                else:
+                    outcome = said
         except (EOFError, OSError):
             alive = False
         if outcome is None and not alive:
@@ -150,7 +155,7 @@ class _Slot:
 
     def limit(self, timeout_s: float) -> None:
         """Stop a trial that takes too long: politely first."""
-        if self.process is None:
+        if self.process is None or self.started is None:
             return
         self.timeout_s = timeout_s
         now = time.monotonic()
@@ -187,6 +192,7 @@ def serve(pipe: Connection, job: bytes) -> None:
         Singleton.set_state(state)
         while True:
             number, overrides = pipe.recv()
+            pipe.send(BEGUN)
             outcome = _run(number, overrides, hydra_context, config, task_function)
             pipe.send(outcome)
             if outcomes.kind_of(outcome.reason or "") in LAST:
