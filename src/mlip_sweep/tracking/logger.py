@@ -1,21 +1,25 @@
 """A Lightning logger that writes metrics into an open run, in the background."""
 
+import threading
 import time
 from argparse import Namespace
+from collections import deque
 from typing import Any
 
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
-from mlflow.utils.async_logging.run_operations import RunOperations
 from pytorch_lightning.loggers.logger import Logger
 
-UNCONFIRMED_CALLS = 1000  # how many calls may be on their way before a log waits for them
+EVERY_S = 2.0  # between two calls to the store: epochs of small models are shorter than a call
+METRICS_PER_CALL = 1000  # MLflow's limit
 
 
 class MetricsLogger(Logger):
     """Sends what Lightning logs to a run that `mlip_sweep.tracking.run.record` has opened, and closes.
 
-    Lightning's MLFlowLogger would end the run itself, cut parameters to 250 characters and resume as FINISHED.
+    Metrics are gathered and sent together every few seconds, from a thread of their own. MLflow's asynchronous logging
+    makes a call for each, and takes a second to end; Lightning's MLFlowLogger would end the run itself, cut parameters
+    to 250 characters and resume as FINISHED.
 
     Args:
         uri: absolute URI of a prepared store.
@@ -26,7 +30,11 @@ class MetricsLogger(Logger):
         super().__init__()
         self._client = MlflowClient(tracking_uri=uri)
         self._run_id = run_id
-        self._pending: list[RunOperations] = []
+        self._gathered: deque[Metric] = deque()
+        self._sending = threading.Lock()
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
 
     @property
     def name(self) -> str:
@@ -39,15 +47,13 @@ class MetricsLogger(Logger):
         return self._run_id
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Send metrics at a step, without waiting; Lightning's own `epoch` is left out, as no result."""
+        """Take metrics at a step, without waiting; Lightning's own `epoch` is left out, as no result."""
         now = int(time.time() * 1000)
-        values = [Metric(key, float(value), now, step or 0) for key, value in metrics.items() if key != "epoch"]
-        if values:
-            sent = self._client.log_batch(self._run_id, metrics=values, synchronous=False)
-            if sent is not None:
-                self._pending.append(sent)
-        if len(self._pending) >= UNCONFIRMED_CALLS:
-            self.flush()
+        self._gathered.extend(Metric(k, float(value), now, step or 0) for k, value in metrics.items() if k != "epoch")
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run's record holds the whole config already."""
@@ -57,11 +63,30 @@ class MetricsLogger(Logger):
         self.flush()
 
     def flush(self) -> None:
-        """Wait until all has arrived.
+        """Send what is left, and wait until all has arrived.
 
         Raises:
             mlflow.exceptions.MlflowException: something could not be stored.
         """
-        pending, self._pending = self._pending, []
-        for sent in pending:
-            sent.wait()
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+        self._send()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            self._send()
+
+    def _send(self) -> None:
+        """Send what was gathered; the first trouble is kept for `flush`, since nobody hears a thread."""
+        with self._sending:
+            gathered = [self._gathered.popleft() for _ in range(len(self._gathered))]
+            for start in range(0, len(gathered), METRICS_PER_CALL):
+                try:
+                    self._client.log_batch(self._run_id, metrics=gathered[start : start + METRICS_PER_CALL])
+                except Exception as error:
+                    self._error = self._error or error
