@@ -1,6 +1,7 @@
 """One step of training and of validation, for any potential."""
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -53,6 +54,11 @@ class TrainingModule(pl.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "monitor": keys.VALIDATION_LOSS, "interval": "epoch"},
         }
 
+    @cached_property
+    def _trained(self) -> list[Tensor]:
+        """Collected once: looking for them at every step takes as long as the update."""
+        return [p for p in self.parameters() if p.requires_grad]
+
     def transfer_batch_to_device(self, batch: GraphBatch, device: torch.device, dataloader_idx: int) -> GraphBatch:
         """Move one batch."""
         return batch.to(device)
@@ -65,7 +71,7 @@ class TrainingModule(pl.LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the parameters alone: forces made the positions a leaf too, and theirs would cost more work."""
-        loss.backward(inputs=[p for p in self.parameters() if p.requires_grad])
+        loss.backward(inputs=self._trained)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, once, not at every step."""
