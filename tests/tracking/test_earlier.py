@@ -93,6 +93,19 @@ def test_the_checkpoint_of_an_interrupted_run_is_handed_over(uri, tmp_path, requ
     assert tags.get(SUPERSEDED) == (None if "pruned" in experiment else rec.run_id)
 
 
+def test_a_folder_whose_node_was_lost_belongs_to_who_trains_there_now(uri, tmp_path):
+    tags = {
+        CONFIG: "config",
+        DATA: "data",
+        FOLDER: str(tmp_path),
+        "system.host": "lost",
+        "system.process": "1 since 2.00",
+    }
+    lost = store.client(uri).create_run(store.experiment_id(uri, "lost"), tags=tags, run_name="lost").info.run_id
+    assert Earlier(uri, "lost", "config").of_folder(tmp_path) == lost
+    assert Earlier(uri, "lost", "config").of_folder(tmp_path / "another") is None
+
+
 def test_a_run_is_gone_on_with(uri):
     with pytest.raises(KeyboardInterrupt), record(uri=uri, experiment="on", name="run", params={"a": 1}) as rec:
         raise KeyboardInterrupt

@@ -64,8 +64,12 @@ class Earlier:
             store.client(self._uri).set_tag(run.run_id, read.ALSO_UNDER, f"{also} {parent}".strip())
 
     def of_folder(self, folder: Path) -> str | None:
-        """The id of the unfinished run whose checkpoints lie in a folder."""
-        return next((run.run_id for run in self._unfinished() if run.tags.get(FOLDER) == str(folder)), None)
+        """The id of the unfinished run whose checkpoints lie in a folder.
+
+        Who asks is the one that trains there now: a run of another host, which cannot be asked, has lost its node.
+        """
+        runs = self._unfinished(over=True)
+        return next((run.run_id for run in runs if run.tags.get(FOLDER) == str(folder)), None)
 
     def hand_over(self, rec: RunRecord, folder: Path, data_checksum: str) -> Path | None:
         """Let a new run take the place of those that were interrupted, with the last checkpoint that they have left.
@@ -91,7 +95,7 @@ class Earlier:
                 return source
         return None
 
-    def _unfinished(self) -> list[read.StoredRun]:
+    def _unfinished(self, *, over: bool = False) -> list[read.StoredRun]:
         """Runs that ended without a result, or whose process has gone; a trial that was pruned has its result."""
         return [
             run
@@ -99,6 +103,6 @@ class Earlier:
             if "pruned" not in run.tags
             and (
                 run.status in ("FAILED", "KILLED")
-                or (run.status == "RUNNING" and environment.process_gone(run.tags, over=False))
+                or (run.status == "RUNNING" and environment.process_gone(run.tags, over=over))
             )
         ]
