@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from samples import ethanol_dataset, small_model
+from samples import ethanol_dataset, installed, small_model
 
 from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
@@ -17,7 +17,7 @@ from mlip_sweep.training.averaging import ExponentialAverage
 from mlip_sweep.training.fit import Recipe, fit
 from mlip_sweep.training.loss import LossWeights
 
-pytest.importorskip("nequip")
+pytestmark = pytest.mark.skipif(not installed("nequip"), reason="nequip is not installed (extra nequip)")
 DATASET = ethanol_dataset()
 
 
