@@ -135,4 +135,4 @@ def test_the_workers_command_composes(tmp_path):
     assert config["hydra"]["sweeper"]["n_trials"] == int(EXAMPLE["TRIALS"])
     assert config["hydra"]["sweeper"]["n_jobs"] == 1
     assert config["hydra"]["sweeper"]["storage"].startswith("postgresql+psycopg://optuna@database/")
-    assert not config["hydra"]["sweep"]["dir"].startswith("/")  # in /work, which all workers share
+    assert not config["hydra"]["sweep"]["dir"].startswith("/")  # in /sweep, which all workers share
