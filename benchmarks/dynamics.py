@@ -12,24 +12,17 @@ each replica, "ms a step" the time of a step of all.
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from md_engines import ENGINES, Task, check, own_calculator
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from trained import trained
 
-from mlip_sweep.config import config_folder, made
-from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, starting_geometry
-from mlip_sweep.models import checkpoint
-from mlip_sweep.training.fit import Recipe, fit
-from mlip_sweep.training.loss import LossWeights
 
 
 def main() -> None:
@@ -66,21 +59,9 @@ def main() -> None:
 
 def make_task(given: argparse.Namespace, architecture: str) -> Task:
     """Get the frames, train a model for a moment, draw momenta."""
-    data = ["dataset=extxyz", f"dataset.train={given.xyz.resolve()}"] if given.xyz else ["dataset=ethanol_xtb"]
-    fixed = [f"model={architecture}", *data, "dataset.n_train=40", f"seed={given.seed}", "trainer=cpu"]
-    fixed += [f"trainer.max_epochs={given.epochs}", "trainer.progress=false", "trainer.resume=false"]
-    with initialize_config_dir(str(config_folder("conf")), version_base=None):
-        cfg = compose("run", [*fixed, *given.overrides])
-    dataset = made(cfg.dataset, "dataset")
-    settings = made(OmegaConf.create({"_target_": "mlip_sweep.config.TrainerSettings", **cfg.trainer}), "trainer")
-    train, validation = (graphs_of(frames, cfg.model.cutoff) for frames in (dataset.train, dataset.validation))
-    config = OmegaConf.to_container(cfg.model, resolve=True)
-    rescaling = made(cfg.rescaling, "rescaling")(dataset)
-    model = checkpoint.build(config, dataset, train, rescaling, dtype=settings.dtype, seed=given.seed)
-    weights = LossWeights(1.0, 1000.0)
-    recipe = Recipe(made(cfg.optimizer, "optimizer"), weights, weights)
-    with tempfile.TemporaryDirectory() as folder:
-        fit(model, train, validation, recipe, settings, seed=given.seed, folder=Path(folder))
+    model, dataset = trained(
+        architecture, xyz=given.xyz, epochs=given.epochs, seed=given.seed, overrides=given.overrides
+    )
     start = starting_geometry(dataset)
     if start.pbc.any():
         raise SystemExit(f"{start.origin}: this benchmark is for molecules; give frames without a periodic cell")

@@ -24,6 +24,7 @@ from hydra_plugins.optuna_async_sweeper._space import Space, parse_space
 from hydra_plugins.optuna_async_sweeper._storage import open_storage
 from hydra_plugins.optuna_async_sweeper._study import SweepStudy, failed, repeated
 from hydra_plugins.optuna_async_sweeper._workers import LocalWorkers
+from hydra_plugins.optuna_async_sweeper.config import direction_words
 
 if TYPE_CHECKING:
     from hydra_plugins.optuna_async_sweeper.optuna_async_sweeper import OptunaAsyncSweeper
@@ -180,8 +181,7 @@ def _check(sweeper: "OptunaAsyncSweeper") -> None:
 
 
 def _directions(direction: Any) -> list[str]:
-    words = [direction] if isinstance(direction, str) else list(direction or [])
-    words = [str(word).rpartition(".")[2].lower() for word in words]  # Direction.minimize, too
+    words = direction_words(direction)
     if not words or not set(words) <= {"minimize", "maximize"}:
         raise ConfigCompositionException(
             f"hydra.sweeper.direction={direction}: give minimize or maximize, or a list of them"

@@ -65,6 +65,12 @@ PRUNERS: dict[str, dict[str, Any]] = {
 }
 
 
+def direction_words(direction: Any) -> list[str]:
+    """A direction or a list of them, Direction.minimize too, as plain words."""
+    given = [direction] if isinstance(direction, str) else list(direction or [])
+    return [str(word).rpartition(".")[2].lower() for word in given]
+
+
 @dataclass
 class OptunaAsyncSweeperConf:
     """Keys of `hydra.sweeper`; those of hydra-optuna-sweeper mean what they mean there."""

@@ -24,7 +24,7 @@ from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.reading import frame_of, read_structures
 from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
-from mlip_sweep.data.validation import check_seed
+from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label
 from mlip_sweep.errors import InputError
 
 FORMAT = 1  # of the kept file, and of the way it is made: raise it whenever either changes
@@ -102,26 +102,18 @@ def aluminium_emt(
     """
     check_seed(seed)
     how = Disorder(**{**disorder, "repeat": tuple(disorder.get("repeat", Disorder.repeat))})  # type: ignore[arg-type]
-    for option, count in (("n_pool", n_pool), ("n_validation", n_validation), ("n_test", n_test)):
-        if count < 1:
-            raise InputError(f"dataset.{option}={count}: ask for at least 1 frame")
-    if n_train is not None and n_train > n_pool:
-        raise InputError(f"dataset.n_train={n_train}: only {n_pool} frames are computed; set dataset.n_pool={n_train}")
-    tests = {f"{kelvin:g}K": float(kelvin) for kelvin in test_temperatures}
-    if not all(kelvin > 0 for kelvin in (temperature, *tests.values())):
-        raise InputError(
-            f"dataset.temperature={temperature}, test_temperatures={list(test_temperatures)}: above 0 K only"
-        )
-    sets = {"train": (float(temperature), n_pool), "validation": (float(temperature), n_validation)}
-    sets |= {label: (kelvin, n_test) for label, kelvin in tests.items()}
+    labels = [temperature_label(kelvin) for kelvin in test_temperatures]
+    sets = generated_sets(
+        temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
+    )
     frames = _kept(sets, how, seed, Path(cache).expanduser(), name)
-    own = f"{temperature:g}K"
+    own = temperature_label(temperature)
     return assemble(
         name=name,
         pool=frames["train"],
         validation=frames["validation"],
-        tests={label: frames[label] for label in tests},
-        training_test=own if own in tests else None,
+        tests={label: frames[label] for label in labels},
+        training_test=own if own in labels else None,
         seed=seed,
         n_train=n_train,
         noise=noise,

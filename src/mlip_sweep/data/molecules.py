@@ -17,7 +17,7 @@ from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.reading import read_structures
 from mlip_sweep.data.samples import Samples, samples
 from mlip_sweep.data.sampling import Dynamics
-from mlip_sweep.data.validation import check_seed
+from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label
 from mlip_sweep.errors import InputError
 
 
@@ -70,23 +70,15 @@ def molecule_xtb(
     check_seed(seed)
     start = _molecule(molecule)
     reference = _reference(start, method, charge)
-    labels = [_temperature_label(kelvin) for kelvin in test_temperatures]
-    for option, count in (("n_pool", n_pool), ("n_validation", n_validation), ("n_test", n_test)):
-        if count < 1:
-            raise InputError(f"dataset.{option}={count}: ask for at least 1 frame")
-    if n_train is not None and n_train > n_pool:
-        raise InputError(f"dataset.n_train={n_train}: only {n_pool} frames are computed; set dataset.n_pool={n_train}")
-    sets = {"train": (float(temperature), n_pool), "validation": (float(temperature), n_validation)}
-    sets |= {label: (float(kelvin), n_test) for label, kelvin in zip(labels, test_temperatures, strict=True)}
-    if not all(kelvin > 0 for kelvin, _ in sets.values()):
-        raise InputError(
-            f"dataset.temperature={temperature}, test_temperatures={list(test_temperatures)}: above 0 K only"
-        )
+    labels = [temperature_label(kelvin) for kelvin in test_temperatures]
+    sets = generated_sets(
+        temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
+    )
     made = samples(
         start, reference, sets, Dynamics(timestep_fs, friction_per_fs, stride, equilibration), seed, Path(cache), name
     )
     frames = {label: _sampled_frames(made, label, start.numbers, f"{method} {name}") for label in sets}
-    own = _temperature_label(temperature)
+    own = temperature_label(temperature)
     return assemble(
         name=name,
         pool=frames["train"],
@@ -100,10 +92,6 @@ def molecule_xtb(
         checksums={f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()},
         reference=reference,
     )
-
-
-def _temperature_label(kelvin: float) -> str:
-    return f"{kelvin:g}K"
 
 
 def _molecule(given: str | None) -> Atoms:

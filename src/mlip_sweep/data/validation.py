@@ -60,6 +60,39 @@ def check_seed(seed: int) -> None:
         raise InputError(f"dataset.seed={seed}: give 0 or more")
 
 
+def temperature_label(kelvin: float) -> str:
+    """Name of a set at a temperature, as in 300K."""
+    return f"{kelvin:g}K"
+
+
+def generated_sets(
+    temperature: float,
+    test_temperatures: Sequence[float],
+    *,
+    n_pool: int,
+    n_validation: int,
+    n_test: int,
+    n_train: int | None,
+) -> dict[str, tuple[float, int]]:
+    """What a set that is made on the spot consists of: label -> temperature (K) and number of frames.
+
+    Raises:
+        InputError: a number of frames or a temperature cannot be.
+    """
+    for option, count in (("n_pool", n_pool), ("n_validation", n_validation), ("n_test", n_test)):
+        if count < 1:
+            raise InputError(f"dataset.{option}={count}: ask for at least 1 frame")
+    if n_train is not None and n_train > n_pool:
+        raise InputError(f"dataset.n_train={n_train}: only {n_pool} frames are computed; set dataset.n_pool={n_train}")
+    sets = {"train": (float(temperature), n_pool), "validation": (float(temperature), n_validation)}
+    sets |= {temperature_label(kelvin): (float(kelvin), n_test) for kelvin in test_temperatures}
+    if not all(kelvin > 0 for kelvin, _ in sets.values()):
+        raise InputError(
+            f"dataset.temperature={temperature}, test_temperatures={list(test_temperatures)}: above 0 K only"
+        )
+    return sets
+
+
 def check_disjoint(train: Sequence[Frame], others: Mapping[str, Sequence[Frame]]) -> None:
     """Refuse frames that are in the training set as well: they would be measured as if they were new.
 

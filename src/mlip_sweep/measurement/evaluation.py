@@ -41,6 +41,18 @@ def evaluating(model: object) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients of parameters inside, so that only forces are derived; afterwards each is as it was."""
+    wanted = [p.requires_grad for p in model.parameters()]
+    try:
+        model.requires_grad_(False)
+        yield
+    finally:
+        for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+            parameter.requires_grad_(gradient)
+
+
 def predicted(model: ForceField, batch: GraphBatch, max_atoms: int) -> Prediction:
     """What a model says of a batch, shown to it in parts of at most `max_atoms` atoms, which bounds its memory."""
     if len(batch.positions) <= max_atoms:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.evaluation import device_of, evaluating
+from mlip_sweep.measurement.evaluation import device_of, evaluating, frozen
 from mlip_sweep.measurement.interface import Report, checked_by
 from mlip_sweep.models.interface import Potential
 
@@ -56,7 +55,7 @@ def inference_time(
     check_settings(dataset, repeats=repeats, warm_up=warm_up)
     batch = full_batch(dataset.train, model.cutoff, max_atoms).to(device_of(model))
     atoms = len(batch.positions)
-    with evaluating(model), _frozen(model):
+    with evaluating(model), frozen(model):
         seconds = [_seconds(model, batch) for _ in range(warm_up + repeats)][warm_up:]
     times: NDArray[np.float64] = 1e6 * np.array(seconds) / atoms
     resampled = bootstrap((times,), np.median, n_resamples=1000, method="percentile", rng=0)
@@ -74,18 +73,6 @@ def full_batch(frames: Sequence[Frame], cutoff: float, max_atoms: int) -> GraphB
     graphs = graphs_of(frames[:max_atoms], cutoff)  # more would not fit, at one atom each
     copies = math.ceil(max_atoms / sum(len(graph.positions) for graph in graphs))
     return batches(graphs * copies, max_atoms)[0]
-
-
-@contextmanager
-def _frozen(model: Potential) -> Iterator[None]:
-    """No gradients of parameters inside, as in use; afterwards each asks for its own as before."""
-    wanted = [p.requires_grad for p in model.parameters()]
-    try:
-        model.requires_grad_(False)
-        yield
-    finally:
-        for parameter, gradient in zip(model.parameters(), wanted, strict=True):
-            parameter.requires_grad_(gradient)
 
 
 def _seconds(model: Potential, batch: GraphBatch) -> float:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.measurement.directions import Directions
-from mlip_sweep.measurement.evaluation import evaluating
+from mlip_sweep.measurement.evaluation import evaluating, frozen
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.loss import ErrorSums
 
@@ -117,7 +117,6 @@ def displaceable(model: Potential) -> Iterator[Callable[[Step], None]]:
     """
     parameters = [p.detach() for p in model.parameters()]  # the same storage
     start = [p.clone() for p in parameters]
-    wanted = [p.requires_grad for p in model.parameters()]
 
     @torch.no_grad()
     def displace(step: Step) -> None:
@@ -125,11 +124,8 @@ def displaceable(model: Potential) -> Iterator[Callable[[Step], None]]:
         for t, direction in step:
             torch._foreach_add_(parameters, direction, alpha=t)
 
-    with evaluating(model):
+    with evaluating(model), frozen(model):
         try:
-            model.requires_grad_(False)
             yield displace
         finally:
             displace([])
-            for parameter, gradient in zip(model.parameters(), wanted, strict=True):
-                parameter.requires_grad_(gradient)

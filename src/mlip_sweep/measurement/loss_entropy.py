@@ -150,7 +150,7 @@ def loss_entropy(
     surface = plane(model, data, drawn, grid(plane_points, window), progress=progress) if plane_points else None
     told = report(found, settings, surface=surface, max_cosine=drawn.max_cosine, n_bootstrap=n_bootstrap, seed=seed)
     told.tables["weights"] = weight_table(model)
-    told.figures["weights"] = weight_figure(model)
+    told.figures["weights"] = weight_figure(model, told.tables["weights"])
     return told
 
 

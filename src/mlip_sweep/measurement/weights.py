@@ -24,9 +24,8 @@ def weight_table(model: nn.Module) -> pd.DataFrame:
     return table
 
 
-def weight_figure(model: nn.Module) -> Figure:
+def weight_figure(model: nn.Module, table: pd.DataFrame) -> Figure:
     """Left: the moduli of the weights of every layer. Right: each layer's share of the norm, θ's and a direction's."""
-    table = weight_table(model)
     values = [p.detach().double().abs().flatten().cpu() for p in model.parameters()]
     figure = Figure(figsize=(11, 1.6 + 0.24 * len(table)), layout="constrained")
     spread, shares = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))

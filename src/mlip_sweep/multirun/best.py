@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET
+from hydra_plugins.optuna_async_sweeper.config import TARGET, direction_words
 from mlip_sweep import keys
 from mlip_sweep.multirun import trials
 from mlip_sweep.tracking.models import BEST, register
@@ -67,9 +67,7 @@ def _maximised(config: DictConfig, names: Sequence[str]) -> list[bool]:
     """As the search was told; of a grid, as each metric is meant."""
     if config.hydra.sweeper.get("_target_") != TARGET:
         return [keys.more_is_better(name) for name in names]
-    direction = config.hydra.sweeper.direction
-    words = [direction] if isinstance(direction, str) else list(direction)
-    return [str(word).rpartition(".")[2].lower() == "maximize" for word in words]
+    return [word == "maximize" for word in direction_words(config.hydra.sweeper.direction)]
 
 
 def _told(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:

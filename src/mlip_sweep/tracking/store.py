@@ -104,9 +104,8 @@ def experiment_id(uri: str, name: str) -> str:
 def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     """A run that has ended, or whose process has gone, is RUNNING again, without the error that it ended with."""
     mlflow_client = client(uri)
-    for name in ("error", "error.phase"):
-        if name in mlflow_client.get_run(run_id).data.tags:
-            mlflow_client.delete_tag(run_id, name)
+    for name in {"error", "error.phase"} & mlflow_client.get_run(run_id).data.tags.keys():
+        mlflow_client.delete_tag(run_id, name)
     for name, value in tags.items():
         mlflow_client.set_tag(run_id, name, value)
     mlflow_client.update_run(run_id, status="RUNNING")
