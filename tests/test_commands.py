@@ -1,5 +1,6 @@
 """The commands as a user types them: a small sweep on own files, then everything that can be done with its runs."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,23 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
         for uri in ("models:/pot@best", f"runs:/{best}")
     ]
     np.testing.assert_array_equal(*forces)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
+def test_a_compiled_run_is_the_same_run(data, monkeypatch):
+    tiny = {
+        "nequip": ["model.num_layers=1", "model.num_features=2"],
+        "mace": ["model.num_interactions=1", "model.num_channels=2", "model.max_ell=1", "model.correlation=1"],
+    }[ARCHITECTURES[0]]
+    options = [f"model={ARCHITECTURES[0]}", *tiny, *SMALL, "trainer.dtype=float64", "tracking.experiment=compiled"]
+    monkeypatch.chdir(data)
+    for choice in ("true", "false"):
+        done = command("mlip-sweep", f"trainer.compile={choice}", *options, folder=data)
+        assert done.returncode == 0, done.stderr
+    compiled, eager = (row for _, row in read_runs(URI, "compiled").iterrows())
+    same = [keys.LOSS_ENTROPY, keys.RMSE_FORCES_HIGH_T, keys.VALIDATION_LOSS_KEPT]
+    np.testing.assert_allclose(compiled[same].to_numpy(float), eager[same].to_numpy(float), rtol=1e-5)
+    assert compiled[keys.wall_time("compile")] > 0.0
 
 
 def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):

@@ -9,7 +9,12 @@ __all__ = ["load_calculator"]
 
 
 def load_calculator(
-    uri: str, *, device: str = "cpu", dtype: str | None = None, tracking_uri: str | None = None
+    uri: str,
+    *,
+    device: str = "cpu",
+    dtype: str | None = None,
+    compiled: bool = False,
+    tracking_uri: str | None = None,
 ) -> "PotentialCalculator":
     """The ASE calculator of a trained potential: energy in eV, forces in eV/Å.
 
@@ -17,6 +22,7 @@ def load_calculator(
         uri: a folder that holds a `checkpoint.pt`, or an MLflow URI: `models:/ID`, `models:/NAME@ALIAS`, `runs:/ID`.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64"; None keeps the precision of the training.
+        compiled: by torch.compile, at the first calculation: that takes minutes, the following ones less than without.
         tracking_uri: MLflow store of the URI; MLFLOW_TRACKING_URI, or ./mlflow.db, where none is given.
 
     Raises:
@@ -25,5 +31,5 @@ def load_calculator(
     from mlip_sweep.models.calculator import calculator  # torch and MLflow take seconds to import
     from mlip_sweep.tracking.models import local_path
 
-    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "compiled": compiled}
     return calculator(local_path(str(uri), tracking_uri), **options)

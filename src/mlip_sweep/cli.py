@@ -100,13 +100,14 @@ def measure(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the group `measurement`")
     parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to measure: cpu or cuda (default: %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile first: pays for long dynamics")
     chosen = parser.parse_args(argv)
 
     def command() -> None:
         from mlip_sweep.remeasure import remeasure
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-        remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device)
+        remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device, compiled=chosen.compile)
 
     return _told(command)
 

@@ -57,6 +57,7 @@ class TrainerSettings:
     resume: bool = True  # go on from last.ckpt, where the run's folder has one
     max_atoms: int = 1024  # of one batch in validation and measurement
     threads: int | None = None  # of torch on the CPU; null: torch's choice
+    compile: bool = False  # by torch.compile, before the training
     progress: bool = True
 
 

@@ -9,9 +9,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.config import config_folder
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import timed
 from mlip_sweep.models import checkpoint
+from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.results import Results
 from mlip_sweep.run import data_of, measurements_of
 from mlip_sweep.tracking.models import local_path
@@ -21,7 +24,9 @@ from mlip_sweep.tracking.store import existing
 log = logging.getLogger(__name__)
 
 
-def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str = "cpu") -> dict[str, float]:
+def remeasure(
+    run: str, overrides: Sequence[str] = (), *, uri: str, device: str = "cpu", compiled: bool = False
+) -> dict[str, float]:
     """Measure a trained potential on its own data, and record the numbers as a run filed under the measured one.
 
     Args:
@@ -29,6 +34,7 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
         overrides: of the config group `measurement`; without any, what the run itself measured is measured again.
         uri: MLflow store.
         device: "cpu" or "cuda".
+        compiled: by torch.compile, before anything is measured.
 
     Returns:
         The metrics.
@@ -56,6 +62,9 @@ def remeasure(run: str, overrides: Sequence[str] = (), *, uri: str, device: str 
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
         with rec.phase("data"):
             dataset = data_of(chosen, rec, measurements)
+        if compiled:
+            with rec.phase("compile"):
+                compile_potential(model, collate(graphs_of(dataset.train[:5], model.cutoff)), training=False)
         results = Results(rec)
         for key, measure in measurements.items():
             results(key, timed(key, measure, model, dataset))

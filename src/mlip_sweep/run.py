@@ -15,11 +15,13 @@ from mlip_sweep.config import RunSettings, made, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.callbacks import AfterTraining, MeasurementCallback
 from mlip_sweep.measurement.interface import Measurement, check_measurement
 from mlip_sweep.measurement.intermediate import Search
 from mlip_sweep.models import checkpoint
+from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.results import Results, objective, returned
 from mlip_sweep.tracking.earlier import CONFIG, FOLDER, Earlier, config_checksum
@@ -104,6 +106,11 @@ def run(
                 seed=settings.seeds.model,
             )
             rec.metrics({keys.PARAMETERS: sum(p.numel() for p in model.parameters())})
+        if settings.trainer.compile:
+            with rec.phase("compile"):
+                model.to(accelerator(settings.trainer.accelerator))
+                seconds = compile_potential(model, collate(train[: settings.trainer.batch_size]), training=True)
+            log.info("%s: compiled in %.0f s", name, seconds)
         results = Results(rec)
         how = f", going on from {source / LAST}" if source else ""
         log.info("%s: training on %d frames, %d epochs%s", name, len(train), settings.trainer.max_epochs, how)

@@ -63,9 +63,11 @@ class GraphBatch:
     def edge_vectors(self) -> Tensor:
         """Vectors from sender to receiver, (E, 3) Å, differentiable in the positions."""
         sender, receiver = self.edge_index
-        vectors = self.positions[receiver] - self.positions[sender]  # (E, 3)
-        shift = torch.einsum("ei,eij->ej", self.edge_shift, self.cell[self.system[sender]])
-        return vectors + shift
+        return self.positions[receiver] - self.positions[sender] + self.shift_vectors()
+
+    def shift_vectors(self) -> Tensor:
+        """What the shift of each edge adds to its vector, (E, 3) Å."""
+        return torch.einsum("ei,eij->ej", self.edge_shift, self.cell[self.system[self.edge_index[0]]])
 
     def to(self, device: torch.device | str) -> "GraphBatch":
         """The same batch on another device."""

@@ -10,6 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import graph
 from mlip_sweep.models.checkpoint import load
+from mlip_sweep.models.compiled import Compiled
 from mlip_sweep.models.interface import Potential
 
 
@@ -52,6 +53,11 @@ class PotentialCalculator(Calculator):
         self.results = {"energy": found.energy.item(), "forces": found.forces.cpu().numpy()}
 
 
-def calculator(path: Path, *, device: str = "cpu", dtype: str | None = None) -> PotentialCalculator:
-    """The calculator of a checkpoint; arguments as `mlip_sweep.models.checkpoint.load`."""
-    return PotentialCalculator(load(path, device=device, dtype=dtype))
+def calculator(
+    path: Path, *, device: str = "cpu", dtype: str | None = None, compiled: bool = False
+) -> PotentialCalculator:
+    """The calculator of a checkpoint; arguments as `mlip_sweep.load_calculator`."""
+    model = load(path, device=device, dtype=dtype)
+    if compiled:
+        model.compiled = Compiled(model)
+    return PotentialCalculator(model)

@@ -1,7 +1,7 @@
 """The contract that every interatomic potential keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Potential(nn.Module, ABC):
         cutoff: radius of an atom's neighbourhood, Å.
         atomic_numbers: the elements that the model knows, sorted.
         dtype: precision of the network.
+        compiled: derives in the place of `derive`, once `mlip_sweep.models.compiled` has compiled the model.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Potential(nn.Module, ABC):
         self.atomic_numbers = tuple(sorted(int(z) for z in atomic_numbers))
         self.dtype = DTYPES[dtype]
         self.rescaling = rescaling
+        self.compiled: Callable[[GraphBatch], tuple[Tensor, Tensor]] | None = None
         self.hyperparameters: dict[str, Any] = {}  # what `checkpoint.load` needs to make the same network again
         index = torch.full((max(self.atomic_numbers) + 1,), -1, dtype=torch.int64)
         index[list(self.atomic_numbers)] = torch.arange(len(self.atomic_numbers))
@@ -62,21 +64,20 @@ class Potential(nn.Module, ABC):
         """Index of each atom's element among `atomic_numbers`, (N,) int64."""
         return self.element_index[batch.atomic_numbers]  # type: ignore[index]
 
-    def energies(self, batch: GraphBatch) -> Tensor:
-        """Total energies, (S,) eV, float64, differentiable in `batch.positions`."""
-        atomic = self.rescaling(self.atomic_energies(batch).double(), self.elements(batch))  # (N,)
-        total = torch.zeros(batch.n_systems, dtype=torch.float64, device=atomic.device)
-        return total.index_add(0, batch.system, atomic)
+    def derive(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """Energies of atoms, (N,) eV, and forces, (N, 3) eV/Å, both float64."""
+        with torch.enable_grad():
+            positions = batch.positions.detach().requires_grad_(True)
+            atomic = self.atomic_energies(batch.with_positions(positions)).double()
+            energies = self.rescaling(atomic, self.elements(batch))  # (N,)
+            (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=self.training)
+        return (energies if self.training else energies.detach()), -gradient
 
     def forward(self, batch: GraphBatch) -> Prediction:
         """Energies and forces of a batch; differentiable in the parameters only while training."""
-        with torch.enable_grad():
-            positions = batch.positions.detach().requires_grad_(True)
-            energy = self.energies(batch.with_positions(positions))
-            (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=self.training)
-        if not self.training:
-            energy = energy.detach()
-        return Prediction(energy=energy, forces=-gradient)
+        energies, forces = self.derive(batch) if self.compiled is None else self.compiled(batch)
+        total = torch.zeros(batch.n_systems, dtype=torch.float64, device=energies.device)
+        return Prediction(energy=total.index_add(0, batch.system, energies), forces=forces)
 
     def check_elements(self, atomic_numbers: Sequence[int], place: str) -> None:
         """Refuse elements that the model was not built for.

@@ -1,0 +1,107 @@
+"""Compiled potentials give the numbers of the eager ones, in every use that is made of them."""
+
+import copy
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from samples import architectures, ethanol_dataset, ethanol_frames, small_model
+
+from mlip_sweep import keys
+from mlip_sweep.data.graphs import collate, graph
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.loss_entropy import loss_entropy
+from mlip_sweep.measurement.stability import time_to_failure
+from mlip_sweep.models.compiled import compile_potential
+
+# Writes the graph out and differentiates it as the default does, but runs torch's own kernels: no minutes of compiling.
+QUICK = "aot_eager"
+TINY = {
+    "nequip": {"num_layers": 1, "num_features": 2},
+    "mace": {"num_interactions": 1, "num_channels": 2, "max_ell": 1, "correlation": 1},
+}
+
+
+def tiny(architecture, **changes):
+    return small_model(architecture, ethanol_dataset(), **TINY[architecture], **changes)
+
+
+def batch_of(n: int, seed: int = 0):
+    return collate([graph(frame, 5.0) for frame in ethanol_frames(n, seed=seed)])
+
+
+def gradients(model, batch):
+    found = model.train()(batch)
+    scalar = found.energy.square().sum() + found.forces.square().sum()
+    gradient = torch.autograd.grad(scalar, list(model.parameters()), allow_unused=True)
+    model.eval()
+    return gradient
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_the_same_numbers_and_gradients_for_any_batch(architecture):
+    model, eager = tiny(architecture), tiny(architecture)
+    assert compile_potential(model, batch_of(3), training=True, backend=QUICK) > 0
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+    for batch in (batch_of(3), batch_of(1), batch_of(5, seed=4)):
+        found, expected = model(batch), eager(batch)
+        assert not found.forces.requires_grad
+        torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-12)
+        for one, other in zip(gradients(model, batch), gradients(eager, batch), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_weights_are_those_of_the_moment_and_of_each_model_its_own(architecture):
+    first, second = tiny(architecture), tiny(architecture, seed=1)
+    batch = batch_of(2)
+    compile_potential(first, batch, training=False, backend=QUICK)
+    before = first(batch).energy.clone()
+    compile_potential(second, batch, training=False, backend=QUICK)  # the same architecture: the same program
+    twin = copy.deepcopy(first)
+    assert not torch.equal(second(batch).energy, before)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(1.1)
+    assert torch.equal(first(batch).energy, before)
+    moved = twin(batch).energy
+    assert not torch.equal(moved, before)
+    twin.compiled = None
+    torch.testing.assert_close(twin(batch).energy, moved, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_a_lone_atom_has_an_energy(architecture):
+    model, eager = tiny(architecture), tiny(architecture)
+    compile_potential(model, batch_of(2), training=False, backend=QUICK)
+    (frame,) = ethanol_frames(1)
+    atom = graph(
+        type(frame)(frame.atomic_numbers[:1], frame.positions[:1], frame.cell, frame.pbc, 0.0, frame.forces[:1]), 5.0
+    )
+    torch.testing.assert_close(model(atom).energy, eager(atom).energy)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
+@pytest.mark.parametrize("architecture", architectures()[:1])
+def test_measurements_of_compiled_kernels_agree(architecture):
+    model, dataset = tiny(architecture), ethanol_dataset()
+    measures = {
+        keys.LOSS_ENTROPY: lambda: loss_entropy(model, dataset, directions=3, progress=False),
+        keys.MD_TIME_TO_FAILURE: lambda: time_to_failure(model, dataset, replicas=4, duration_ps=0.1, progress=False),
+    }
+    eager = [measure().metrics[name] for name, measure in measures.items()]
+    compile_potential(model, batch_of(3), training=False)
+    compiled = [measure().metrics[name] for name, measure in measures.items()]
+    np.testing.assert_allclose(compiled, eager, rtol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", architectures()[:1])
+def test_a_machine_that_cannot_compile_is_told_how(architecture):
+    def broken(graph, inputs):
+        raise OSError("no compiler")
+
+    with pytest.raises(InputError, match=r"trainer\.compile=true.*no compiler.*g\+\+.*trainer\.compile=false"):
+        compile_potential(tiny(architecture), batch_of(2), training=False, backend=broken)
