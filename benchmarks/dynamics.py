@@ -3,12 +3,14 @@
     python benchmarks/dynamics.py                               # ethanol by GFN2-xTB, the demo's models
     python benchmarks/dynamics.py --xyz train_300K.xyz          # another molecule: the first frame's
     python benchmarks/dynamics.py model.num_features=32         # overrides as of `mlip-sweep`
+    python benchmarks/dynamics.py --mode compile                # both sides compiled
 
 A model is trained for a moment, so that molecules stay whole, and then drives all engines from the same positions and
-momenta, without criteria of failure. ASE's NVTBerendsen takes the calculator of the model's own library (for NequIP
-compiled by TorchScript, unless --eager); torch-sim's nvt_langevin drives the same model, beside this project's own
-Langevin dynamics. Engines take turns, A B C D A B C D; a ratio is the median over turns. "steps" is what was timed of
-each replica, "ms a step" the time of a step of all.
+momenta, without criteria of failure. ASE's NVTBerendsen takes the calculator of the model's own library: for NequIP
+compiled by TorchScript, unless --mode eager. With --mode compile the calculators are compiled as their libraries do
+it (AOTInductor for NequIP), and this project's model by torch.compile; compiling is not timed. torch-sim's
+nvt_langevin drives the same model, beside this project's own Langevin dynamics. Engines take turns, A B C D A B C D; a
+ratio is the median over turns. "steps" is what was timed of each replica, "ms a step" the time of a step of all.
 """
 
 import argparse
@@ -16,13 +18,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase import Atoms
 from md_engines import ENGINES, Task, check, own_calculator
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from trained import trained
 
+from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, starting_geometry
+from mlip_sweep.models.compiled import compile_potential
+
+# Of each library's own calculator. This project's model is compiled in the last of them only.
+MODES = {
+    "eager": {"nequip": "eager", "mace": "eager"},
+    "script": {"nequip": "torchscript", "mace": "eager"},
+    "compile": {"nequip": "aotinductor", "mace": "compile"},
+}
 
 
 def main() -> None:
@@ -37,7 +49,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="turns of each engine (default %(default)s)")
     parser.add_argument("--temperature", type=float, default=300.0, help="K (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=15, help="of the training before (default %(default)s)")
-    parser.add_argument("--eager", action="store_true", help="nequip's calculator without TorchScript")
+    parser.add_argument("--mode", choices=MODES, default="script", help="of the models (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and velocities")
     given = parser.parse_args()
@@ -68,7 +80,10 @@ def make_task(given: argparse.Namespace, architecture: str) -> Task:
     momenta = initial_momenta(
         start, MDProtocol(temperature_K=given.temperature, replicas=given.replicas, seed=given.seed)
     )
-    calculator = own_calculator(model.eval(), architecture, compiled=not given.eager)
+    molecule = Atoms(start.atomic_numbers, start.positions)
+    calculator = own_calculator(model.eval(), architecture, MODES[given.mode][architecture], molecule)
+    if given.mode == "compile":
+        compile_potential(model, collate([graph(start, model.cutoff)] * given.replicas), training=False)
     return Task(model, start, momenta, given.temperature, calculator)
 
 
@@ -89,8 +104,8 @@ def summary(
         median = float(np.median(each))
         ms = f"{1000.0 * given.replicas / median:.2f}"
         table.add_row(name, str(steps), ms, f"{median:.0f}", f"{min(each):.0f} … {max(each):.0f}")
-    compiled = ", compiled by TorchScript" if architecture == "nequip" and not given.eager else ""
-    calculator = f"{type(task.calculator).__name__}{compiled} (forces within {difference:.0e} eV/Å)"
+    how = MODES[given.mode][architecture]
+    calculator = f"{type(task.calculator).__name__}, {how} (forces within {difference:.0e} eV/Å)"
     berendsen, ase, langevin, torch_sim = (np.array(each) for each in rates.values())
     return table, (
         f"{ratio(berendsen, ase)} the steps a second of ASE's NVTBerendsen with {calculator}\n"

@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=20, help="default %(default)s")
     parser.add_argument("--points", type=int, default=81, help="default %(default)s")
     parser.add_argument("--tolerance", type=float, default=0.01, help="of S (default %(default)s)")
-    parser.add_argument("--max-atoms", type=int, default=512, help="of a batch (default %(default)s)")
+    parser.add_argument("--max-atoms", type=int, default=1024, help="of a batch (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each method (default %(default)s)")
     parser.add_argument(
         "--peer-directions", type=int, default=1, help="a turn of loss-landscapes (default %(default)s)"

@@ -5,6 +5,7 @@ include the forces of the start, one calculation more than they have steps. Peer
 compute is compared with the model's own forces before anything is timed.
 """
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,13 +160,19 @@ class TorchSimModel(ModelInterface):
         return {"energy": prediction.energy, "forces": prediction.forces}
 
 
-def own_calculator(model: Potential, architecture: str, *, compiled: bool) -> Calculator:
+def own_calculator(model: Potential, architecture: str, mode: str, example: Atoms) -> Calculator:
     """The ASE calculator of the model's own library, with the model's weights.
 
-    `compiled` puts NequIP through TorchScript, as `nequip-compile --mode torchscript` does. Their energies lack the
-    constant shift of an atom, which moves nothing.
+    Args:
+        model: in evaluation mode.
+        architecture: "nequip" or "mace".
+        mode: "eager", or how it is compiled: NequIP by "torchscript" or "aotinductor", as `nequip-compile --mode` does,
+            MACE by "compile", its own `compile_mode`.
+        example: a molecule to compile with.
+
+    Energies lack the constant shift of an atom, which moves nothing.
     """
-    return _nequip_calculator(model, compiled) if architecture == "nequip" else _mace_calculator(model)
+    return _nequip_calculator(model, mode, example) if architecture == "nequip" else _mace_calculator(model, mode)
 
 
 def check(task: Task) -> float:
@@ -177,7 +184,7 @@ def check(task: Task) -> float:
     return float(np.abs(theirs - atoms.get_forces()).max())
 
 
-def _nequip_calculator(model: Potential, compiled: bool) -> Calculator:
+def _nequip_calculator(model: Potential, mode: str, example: Atoms) -> Calculator:
     from e3nn.util.jit import script
     from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
     from nequip.integrations.ase import NequIPCalculator
@@ -189,17 +196,46 @@ def _nequip_calculator(model: Potential, compiled: bool) -> Calculator:
     precision = str(model.dtype).removeprefix("torch.")
     network = NequIPGNNModel(model_dtype=precision, type_names=symbols, r_max=model.cutoff, **settings).eval()
     network.load_state_dict(model.network.state_dict())
-    return NequIPCalculator(
-        script(network) if compiled else network,
-        device="cpu",
-        energy_units_to_eV=float(model.rescaling.scale),
-        transforms=[ChemicalSpeciesToAtomTypeMapper(symbols), NeighborListTransform(model.cutoff)],
-    )
+    transforms = [ChemicalSpeciesToAtomTypeMapper(symbols), NeighborListTransform(model.cutoff)]
+    driven = {"eager": lambda: network, "torchscript": lambda: script(network)}.get(
+        mode, lambda: _exported(network, example, transforms)
+    )()
+    scale = float(model.rescaling.scale)
+    return NequIPCalculator(driven.eval(), device="cpu", energy_units_to_eV=scale, transforms=transforms)
 
 
-def _mace_calculator(model: Potential) -> Calculator:
+def _exported(network: torch.nn.Module, example: Atoms, transforms: list[Any]) -> torch.nn.Module:
+    """A nequip model as `nequip-compile --mode aotinductor` makes it, for molecules: energy and forces, no stress."""
+    from nequip.data import AtomicDataDict, from_ase
+    from nequip.nn.compile import DictInputOutputWrapper
+    from nequip.utils.aot import aot_export_model
+
+    inputs = [AtomicDataDict.POSITIONS_KEY, AtomicDataDict.EDGE_INDEX_KEY, AtomicDataDict.ATOM_TYPE_KEY]
+    outputs = [AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.FORCE_KEY]
+    data = from_ase(example)
+    for transform in transforms:
+        data = transform(data)
+    lengths = {"node": ("num_nodes", 10**5), "edge": ("num_edges", 10**6)}
+    sizes = {kind: torch.export.Dim(name, min=2, max=most) for kind, (name, most) in lengths.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = aot_export_model(
+            network,
+            "cpu",
+            inputs,
+            outputs,
+            {name: data[name] for name in inputs},
+            {"graph": torch.export.Dim.STATIC, **sizes},
+            f"{folder}/model.nequip.pt2",
+        )
+        return DictInputOutputWrapper(torch._inductor.aoti_load_package(path), inputs, outputs)
+
+
+def _mace_calculator(model: Potential, mode: str) -> Calculator:
     from mace.calculators import MACECalculator
 
+    settings = {"compile_mode": "default"} if mode == "compile" else {}
     precision = str(model.dtype).removeprefix("torch.")
     scale = float(model.rescaling.scale)
-    return MACECalculator(models=[model.network], device="cpu", default_dtype=precision, energy_units_to_eV=scale)
+    return MACECalculator(
+        models=[model.network], device="cpu", default_dtype=precision, energy_units_to_eV=scale, **settings
+    )

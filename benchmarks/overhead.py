@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py                               # the demo's NequIP, and a search of twelve trials
     python benchmarks/overhead.py model=mace --trials 0         # overrides as of `mlip-sweep`; no search
+    python benchmarks/overhead.py --demo --trials 0             # each of the demo's eight runs, once
 
 Run: one of the demo, with the labels and the reference's own dynamics in the cache. Time is the model's inside a
 training step (forward, backward, clipping, update) or an evaluation of energies and forces (validation, landscape,
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,8 @@ from mlip_sweep.keys import wall_time
 Seconds = dict[tuple[str, str], float]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
 PARTS = {"data": "data", "model": "building the model", "training": "training", "saving": "logging the model"}
+GRID = {"model": ("nequip", "mace"), "rescaling": ("none", "forces_rms"), "averaging": ("none", "swa")}
+DEMO = [[f"{name}={value}" for name, value in zip(GRID, choice, strict=True)] for choice in product(*GRID.values())]
 OVERHEAD = {
     "record": "record of the run in MLflow",
     "between": "between runs: ask and tell, composition, checks",
@@ -46,21 +50,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="of the demo's config, such as model=mace averaging=swa")
     parser.add_argument("--repeats", type=int, default=2, help="runs that are timed (default %(default)s)")
+    parser.add_argument("--demo", action="store_true", help="the demo's eight runs, one repeat of each")
     parser.add_argument("--trials", type=int, default=12, help="of the search; 0 for none (default %(default)s)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of the run (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and of the order of batches")
     given = parser.parse_args()
     console = Console()
     overrides = [*given.overrides, f"seed={given.seed}", "trainer.progress=false"]
+    runs = [[*overrides, *choice] for choice in DEMO] if given.demo else [overrides] * given.repeats
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        imports, repeats = fresh.submit(timed_runs, overrides, given.repeats, given.clock, Path(folder)).result()
-        console.print(*run_summary(imports, repeats), sep="\n")
+        imports, seconds = fresh.submit(timed_runs, runs, given.clock, Path(folder)).result()
+        console.print(*run_summary(imports, seconds), sep="\n")
+        if given.demo:
+            console.print(
+                *(f"{' '.join(choice)}: {share(one):.1%}" for choice, one in zip(DEMO, seconds, strict=True)), sep="\n"
+            )
     if given.trials:
         with tempfile.TemporaryDirectory() as folder:
             console.print(*search_summary(*search(given.trials, given.seed, Path(folder))), sep="\n")
 
 
-def timed_runs(overrides: list[str], repeats: int, clock: str, folder: Path) -> tuple[float, list[Seconds]]:
+def timed_runs(runs: list[list[str]], clock: str, folder: Path) -> tuple[float, list[Seconds]]:
     """In a fresh process: seconds of imports, and of each run by phase; a short run before fills the caches."""
     start = CLOCKS[clock]()
     from hydra import compose, initialize_config_dir
@@ -72,10 +82,10 @@ def timed_runs(overrides: list[str], repeats: int, clock: str, folder: Path) -> 
     imports = CLOCKS[clock]() - start
     logging.getLogger("mlip_sweep").setLevel(logging.ERROR)  # the short run's measurements have much to remark
     found = []
-    for repeat in range(repeats + 1):
+    for repeat, overrides in enumerate([[*runs[0], "trainer.max_epochs=2"], *runs]):
         uri = f"tracking.uri=sqlite:///{folder}/mlflow.db"
         with initialize_config_dir(str(config_folder("conf")), version_base="1.3"):
-            cfg = compose("quickstart", [uri, *overrides, *(["trainer.max_epochs=2"] if repeat == 0 else [])])
+            cfg = compose("quickstart", [uri, *overrides])
         watch = Stopwatch("set-up and end", CLOCKS[clock])
         with watched(watch):
             run(cfg, folder / str(repeat))
@@ -101,8 +111,15 @@ def run_summary(imports: float, repeats: list[Seconds]) -> tuple[Table, str]:
     model, rest = (mean.xs(kind, level=1).sum() for kind in (MODEL, REST))
     table.add_row("whole run", f"{model:.2f}", f"{rest:.2f}", f"{rest / mean.sum():.1%}")
     table.add_row("imports, once a process", "", f"{imports:.2f}", "")
-    shares = np.array([sum(s for (_, kind), s in run.items() if kind == REST) / sum(run.values()) for run in repeats])
-    return table, f"overhead: {shares.mean():.1%} of a run ({shares.min():.1%} … {shares.max():.1%})\n"
+    shares = [share(run) for run in repeats]
+    return table, f"overhead: {rest / (model + rest):.1%} of a run ({min(shares):.1%} … {max(shares):.1%})\n"
+
+
+def share(run: Seconds) -> float:
+    """What stands beside the model's work, as a part of the whole."""
+    from stopwatch import REST
+
+    return sum(s for (_, kind), s in run.items() if kind == REST) / sum(run.values())
 
 
 def search(trials: int, seed: int, folder: Path) -> tuple[pd.DataFrame, float]:

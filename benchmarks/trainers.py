@@ -20,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.graphs import collate
 from mlip_sweep.models.rescaling import Rescaling, forces_rms
 
 
@@ -84,6 +85,7 @@ def mlip_sweep(task: Task) -> None:
     """`fit`, as a run calls it."""
     from mlip_sweep.config import LossSettings, TrainerSettings, made
     from mlip_sweep.models import checkpoint
+    from mlip_sweep.models.compiled import compile_potential
     from mlip_sweep.training.fit import Recipe, fit
     from mlip_sweep.training.loss import LossWeights
 
@@ -95,11 +97,13 @@ def mlip_sweep(task: Task) -> None:
     train, validation = (graphs_of(frames, config["model"]["cutoff"]) for frames in (data.train, data.validation))
     model = checkpoint.build(config["model"], data, train, task.rescaling, dtype=settings.dtype, seed=task.seed)
     recipe = Recipe(made(OmegaConf.create(config["optimizer"]), "optimizer"), weights, weights)
+    if settings.compile:
+        compile_potential(model, collate(train[: settings.batch_size]), training=True)
     fit(model, train, validation, recipe, settings, seed=task.seed, folder=task.folder)
 
 
 def nequip_train(task: Task) -> None:
-    """`nequip-train` of the nequip package, in its eager mode."""
+    """`nequip-train` of the nequip package, eager or by torch.compile as `trainer.compile` says."""
     from nequip.scripts.train import main
 
     (task.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(_nequip_config(task))))
@@ -158,6 +162,7 @@ def _nequip_config(task: Task) -> dict[str, Any]:
                 "type_names": symbols,
                 "seed": task.seed,
                 "model_dtype": trainer["dtype"],
+                "compile_mode": "compile" if trainer["compile"] else "eager",
                 "avg_num_neighbors": task.avg_num_neighbors,
                 "per_type_energy_scales": float(task.rescaling.scale),
                 "per_type_energy_shifts": dict(zip(symbols, task.rescaling.shift.tolist(), strict=True)),

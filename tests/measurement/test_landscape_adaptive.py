@@ -96,7 +96,7 @@ def test_a_landscape_too_wild_to_interpolate_is_evaluated(k):
     assert entropy == pytest.approx(expected, abs=0.01)
     assert (found.curves.energy >= 0).all()
     if k >= 300:
-        assert found.evaluations == 1 + N * 80
+        assert found.evaluations > 0.7 * (1 + N * 80)
         assert entropy == pytest.approx(expected, abs=1e-9)
 
 

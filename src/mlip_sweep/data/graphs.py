@@ -1,5 +1,6 @@
 """Graphs: frames with their neighbours, gathered into batches of tensors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -162,12 +163,17 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
 
 
 def batches(graphs: Sequence[GraphBatch], max_atoms: int = 4096) -> list[GraphBatch]:
-    """Gather graphs, in order, into few batches of at most `max_atoms` atoms; a larger graph stands alone."""
+    """Gather graphs, in order, into few batches of at most `max_atoms` atoms; a larger graph stands alone.
+
+    Batches are of like size: a last small one would cost nearly as much as a full one.
+    """
+    sizes = [one.positions.shape[0] for one in graphs]
+    fewest = math.ceil(sum(sizes) / max_atoms)
+    enough = min(max_atoms, math.ceil(sum(sizes) / max(fewest, 1)) + max(sizes, default=0) - 1)
     gathered: list[list[GraphBatch]] = [[]]
     size = 0
-    for one in graphs:
-        atoms = one.positions.shape[0]
-        if gathered[-1] and size + atoms > max_atoms:
+    for one, atoms in zip(graphs, sizes, strict=True):
+        if gathered[-1] and size + atoms > enough:
             gathered.append([])
             size = 0
         gathered[-1].append(one)

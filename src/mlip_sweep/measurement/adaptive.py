@@ -20,7 +20,7 @@ from mlip_sweep.models.interface import Potential
 PILOTS = 2  # directions that are refined further than needed, to learn how fast the others converge
 PILOT_TOLERANCE = 0.5  # of theirs, in units of the tolerance
 SAFETY = 3.0  # factor on the error that the pilots predict
-FIRST_SPLIT = 0.35  # where an interval that begins at t = 0 is split: losses bend most there
+FIRST_SPLIT = 0.125  # where an interval that begins at t = 0 is split: losses bend most there
 MIN_DIRECTIONS = 5  # before a standard error is believed
 
 Errors = tuple[Tensor, Tensor]

@@ -137,19 +137,17 @@ class _Engine:
     def step(self, step: int) -> None:
         """One timestep."""
         positions, momenta = self.integrator.move(self.positions, self.momenta, self.forces)
-        failed = self.watch.failed[:, None, None]
-        self.positions = torch.where(failed, self.positions, positions)
-        self.momenta = torch.where(failed, self.momenta, momenta)
+        self.positions = self.watch.unless_failed(positions, self.positions)
+        self.momenta = self.watch.unless_failed(momenta, self.momenta)
         self.watch.positions(step, self.positions)
         self.evaluate(step)
         kicked = self.integrator.kick(self.momenta, self.forces)
-        self.momenta = torch.where(self.watch.failed[:, None, None], self.momenta, kicked)
+        self.momenta = self.watch.unless_failed(kicked, self.momenta)
         self.watch_motion(step)
 
     def evaluate(self, step: int) -> None:
         """Energies and forces at the present positions."""
-        shown = torch.where(self.watch.failed[:, None, None], self.start, self.positions)
-        graph = self.list.graph(shown)
+        graph = self.list.graph(self.watch.unless_failed(self.positions, self.start))
         self.watch.pairs(step, graph, self.list.squared_lengths)
         prediction = predicted(self.model, graph, self.max_atoms)
         self.energy = prediction.energy.double()

@@ -123,6 +123,8 @@ class Watch:
         self.limits = limits
         self._first = torch.full((replicas,), NEVER, dtype=torch.int64, device=device)  # step · len(REASONS) + reason
         self.failed = torch.zeros(replicas, dtype=torch.bool, device=device)
+        self._asks = device.type == "cpu"  # whether any has failed; elsewhere the answer would have to be waited for
+        self._intact = self._asks
         self._atoms = len(start)
         self._start_energy: Tensor | None = None
         if limits.bond is not None:
@@ -164,6 +166,10 @@ class Watch:
         if self.limits.drift is not None:
             self._mark(step, "drift", (energy - self._start_energy).abs() > self.limits.drift * self._atoms)
 
+    def unless_failed(self, values: Tensor, of_failed: Tensor) -> Tensor:
+        """Values (R, A, 3), and other ones for the replicas that have failed."""
+        return values if self._intact else torch.where(self.failed[:, None, None], of_failed, values)
+
     @property
     def watches_motion(self) -> bool:
         """Whether any limit is one of temperature or energy."""
@@ -176,6 +182,7 @@ class Watch:
     def keep(self, kept: Tensor) -> None:
         """Let go of every replica that is False in `kept`, (R,) bool; the others move up."""
         self._first, self.failed = self._first[kept], self.failed[kept]
+        self._intact = self._asks and not self.failed.any()
         if self._start_energy is not None:
             self._start_energy = self._start_energy[kept]
 
@@ -185,6 +192,9 @@ class Watch:
         return step, REASONS[reason]
 
     def _mark(self, step: int, reason: str, failed: Tensor) -> None:
+        if self._asks and not failed.any():
+            return
+        self._intact = False
         coded = step * len(REASONS) + REASONS.index(reason)
         self._first = torch.where(failed, self._first.clamp(max=coded), self._first)
         self.failed = self.failed | failed

@@ -5,6 +5,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from mlip_sweep.measurement.adaptive import Sampled
+from mlip_sweep.measurement.axes import plain_ticks
 from mlip_sweep.measurement.entropy import Entropy, EntropySettings
 from mlip_sweep.measurement.landscape import Plane
 
@@ -30,6 +31,7 @@ def lines_figure(sampled: Sampled, settings: EntropySettings, found: Entropy) ->
         axes.semilogy(curves.t, 1000 * losses.mean(axis=0), color=color, linewidth=2.2, label="mean over directions")
         axes.vlines(nodes, 0.0, 0.03, color="0.2", linewidth=0.8, transform=axes.get_xaxis_transform())
         axes.axhline(1000 * temperature, color="0.4", linestyle="--", linewidth=1, label=f"$T_{symbol}$")
+        plain_ticks(axes.yaxis)
         error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
         axes.set_title(f"$S_{symbol}$ = {entropy:.2f}{error}", fontsize=11)
         axes.set_xlabel("t (norm of the parameters)")

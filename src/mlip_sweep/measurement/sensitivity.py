@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.interpolate import CubicSpline
 
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.axes import plain_ticks
 from mlip_sweep.measurement.entropy import Entropy, EntropySettings, entropy_of
 from mlip_sweep.measurement.interpolation import Array, from_arrays
 from mlip_sweep.measurement.landscape import Lines, grid
@@ -102,7 +103,7 @@ def sensitivity_figure(table: pd.DataFrame, settings: EntropySettings) -> Figure
     figure = Figure(figsize=(11.5, 3.6), layout="constrained")
     panels = [
         ([("temperature_energy", 1000.0, "$T_E$ (meV/atom)"), ("temperature_forces", 1000.0, "$T_F$ (meV/Å)")], "T"),
-        ([("alpha", 1.0, r"weight $\alpha$ of the energy")], "alpha"),
+        ([("alpha", 1.0, "weight α of the energy")], "alpha"),
         ([("window", 1.0, "window, largest |t|")], "window"),
     ]
     for axes, (curves, kind) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
@@ -116,6 +117,7 @@ def sensitivity_figure(table: pd.DataFrame, settings: EntropySettings) -> Figure
             axes.axvline(used, color=color, linestyle=":", linewidth=1)
         if kind == "T":
             axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
             axes.set_xlabel("thermal error")
             axes.legend(frameon=False, fontsize=9)
         else:

@@ -5,6 +5,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from mlip_sweep.measurement.axes import plain_ticks
+
 
 def weight_table(model: nn.Module) -> pd.DataFrame:
     """One row a parameter, in the order of the model.
@@ -40,6 +42,7 @@ def weight_figure(model: nn.Module, table: pd.DataFrame) -> Figure:
         medianprops={"color": "#D55E00"},
     )
     spread.set_xscale("log")
+    plain_ticks(spread.xaxis)
     spread.set_xlabel("|weight| (box: quartiles; whiskers: 1 % and 99 %)")
     spread.set_yticks(list(rows), table["parameter"], fontsize=8)
     shares.barh(list(rows), 100.0 * table["share"], color="#0072B2")
