@@ -6,18 +6,23 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from samples import architectures, ethanol_dataset, small_model
+from samples import architectures, copper_frame, ethanol_dataset, ethanol_frames, small_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.accuracy import accuracy
 from mlip_sweep.measurement.loss_entropy import loss_entropy
 from mlip_sweep.measurement.stability import time_to_failure
+from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.training.averaging import StochasticAverage
 from mlip_sweep.training.fit import Recipe, accelerator, fit
-from mlip_sweep.training.loss import LossWeights
+from mlip_sweep.training.loss import ErrorSums, LossWeights, loss
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device on this machine")
 
@@ -40,6 +45,16 @@ def test_training_agrees(architecture, tmp_path):
 
 @needs_gpu
 @pytest.mark.parametrize("architecture", architectures())
+def test_compiled_kernels_agree(architecture):
+    dataset = ethanol_dataset()
+    model, eager = (small_model(architecture, dataset).to("cuda") for _ in range(2))
+    batch = collate(graphs_of(dataset.train, model.cutoff)).to("cuda")
+    compile_potential(model, batch, training=True)
+    torch.testing.assert_close(model(batch).forces, eager(batch).forces, rtol=1e-6, atol=1e-8)
+
+
+@needs_gpu
+@pytest.mark.parametrize("architecture", architectures())
 def test_measurements_agree(architecture):
     dataset = ethanol_dataset()
     model = small_model(architecture, dataset)
@@ -52,6 +67,31 @@ def test_measurements_agree(architecture):
     model.to("cuda")
     on_gpu = {name: measure(model, dataset).metrics[name] for name, measure in measures.items()}
     np.testing.assert_allclose(list(on_gpu.values()), list(on_cpu.values()), rtol=1e-4)
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operations that mix tensors of another device with the CPU's, as CUDA would; scalars may come from it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [x for x in tree_flatten((args, kwargs or {}))[0] if isinstance(x, torch.Tensor)]
+        elsewhere = {t.device.type for t in tensors} - {"cpu"}
+        assert not elsewhere or all(t.device.type != "cpu" or t.dim() == 0 for t in tensors), f"{func} mixes devices"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("architecture", architectures())
+def test_a_training_step_leaves_nothing_on_the_cpu(architecture, periodic):
+    """On torch's meta device, which has shapes and places but no numbers, and so needs no GPU."""
+    frames = [copper_frame()] if periodic else ethanol_frames(3)
+    model = small_model(architecture, Dataset("frames", frames, frames, {}, frames), dtype="float32").to("meta")
+    batch = collate(graphs_of(frames, model.cutoff)).to("meta")
+    with OneDevice():
+        sums = ErrorSums.empty("meta")
+        sums.add(model(batch), batch)
+        loss(model.train()(batch), batch, LossWeights(1.0, 1000.0)).backward()
+    assert sums.mse()[0].device.type == "meta"
+    assert any(p.grad is not None for p in model.parameters())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -48,7 +48,8 @@ class GraphBatch:
     @property
     def atoms_per_system(self) -> Tensor:
         """Number of atoms of each system, (S,) int64."""
-        return torch.bincount(self.system, minlength=self.n_systems)
+        counts = self.system.new_zeros(self.n_systems)  # bincount would wait for the device
+        return counts.index_add(0, self.system, torch.ones_like(self.system))
 
     @property
     def labels(self) -> tuple[Tensor, Tensor]:
