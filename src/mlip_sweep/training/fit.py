@@ -109,7 +109,7 @@ def fit(
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=1,
+            log_every_n_steps=0,  # epochs are logged, steps are not
             logger=logger or False,
             callbacks=[callback for callback in own if callback is not None] + list(callbacks),
             default_root_dir=folder,

@@ -1,5 +1,6 @@
 """One step of training and of validation, for any potential."""
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,9 @@ class TrainingModule(pl.LightningModule):
         validation_weights: of the validation loss, the same all along, so that checkpoints stay comparable.
         plateau_factor: the learning rate is multiplied by it …
         plateau_patience: … after so many epochs without a better validation loss.
+
+    Attributes:
+        validation_rmse: of the last validation, energy in meV/atom and forces in meV/Å.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class TrainingModule(pl.LightningModule):
         self.validation_weights = validation_weights
         self._optimizer = optimizer
         self._plateau = {"factor": plateau_factor, "patience": plateau_patience}
+        self.validation_rmse = (math.nan, math.nan)
         self._errors = ErrorSums.empty()
         self._losses: list[Tensor] = []
 
@@ -72,11 +77,12 @@ class TrainingModule(pl.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the parameters alone: forces made the positions a leaf too, and theirs would cost more work."""
         loss.backward(inputs=self._trained)
+        loss.detach_()  # Lightning keeps the loss until the next step; its graph can go now
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, once, not at every step."""
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.log_dict({keys.TRAIN_LOSS: torch.stack(self._losses).mean(), keys.LEARNING_RATE: rate})
+        self._record({keys.TRAIN_LOSS: float(torch.stack(self._losses).mean()), keys.LEARNING_RATE: rate})
         self._losses.clear()
 
     def on_validation_epoch_start(self) -> None:
@@ -88,13 +94,14 @@ class TrainingModule(pl.LightningModule):
         self._errors.add(self.model(batch), batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log RMSEs, and the loss at fixed weights."""
+        """Log RMSEs, and the loss at fixed weights, by which Lightning's callbacks go."""
         energy, forces = self._errors.mse()
+        self.validation_rmse = (1000.0 * math.sqrt(energy), 1000.0 * math.sqrt(forces))
+        self._record(dict(zip((keys.VALIDATION_ENERGY, keys.VALIDATION_FORCES), self.validation_rmse, strict=True)))
         weights = self.validation_weights
-        self.log_dict(
-            {
-                keys.VALIDATION_ENERGY: 1000.0 * energy.sqrt(),
-                keys.VALIDATION_FORCES: 1000.0 * forces.sqrt(),
-                keys.VALIDATION_LOSS: weights.energy * energy + weights.forces * forces,
-            }
-        )
+        self.log(keys.VALIDATION_LOSS, weights.energy * energy + weights.forces * forces)
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        """Give the logger what nothing else asks for: `log` would keep books about each name at every epoch."""
+        if self.logger is not None:
+            self.logger.log_metrics(metrics, step=self.global_step)

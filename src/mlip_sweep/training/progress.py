@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from tqdm import tqdm
 
-from mlip_sweep import keys
+from mlip_sweep.training.module import TrainingModule
 
 
 class EpochBar(Callback):
@@ -21,9 +21,8 @@ class EpochBar(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the validation errors."""
-        if self._bar is not None:
-            found = trainer.callback_metrics
-            energy, forces = (float(found[name]) for name in (keys.VALIDATION_ENERGY, keys.VALIDATION_FORCES))
+        if self._bar is not None and isinstance(pl_module, TrainingModule):
+            energy, forces = pl_module.validation_rmse
             self._bar.set_postfix_str(f"validation {energy:.3g} meV/atom, {forces:.3g} meV/Å", refresh=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
