@@ -19,7 +19,8 @@ def lines_figure(sampled: Sampled, settings: EntropySettings, found: Entropy) ->
     """
     curves = sampled.curves
     nodes = np.unique([t for line in sampled.lines for t in line.t])
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4))
+    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.2, top=0.86, wspace=0.18)
     panels = [
         ("Energy RMSE (meV/atom)", curves.energy, settings.temperature_energy, found.energy, found.energy_stderr),
         ("Forces RMSE (meV/Å)", curves.forces, settings.temperature_forces, found.forces, found.forces_stderr),

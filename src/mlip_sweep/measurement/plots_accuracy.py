@@ -20,7 +20,8 @@ def parity_figure(sets: Mapping[str, Predicted]) -> Figure:
     Args:
         sets: label to frames, energies (S,) eV and forces (N, 3) eV/Å. Energies are shown above the lowest label.
     """
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.2))
+    figure.subplots_adjust(left=0.085, right=0.99, bottom=0.12, top=0.93, wspace=0.19)
     energy_axes, forces_axes = figure.subplots(1, 2)
     colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(sets)))
     lowest = min(frame.energy / len(frame) for frames, _, _ in sets.values() for frame in frames)

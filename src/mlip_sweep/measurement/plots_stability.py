@@ -12,7 +12,8 @@ MODEL, TARGET, FAINT = "#2a5d9f", "#c2572b", "#9db8d9"
 
 def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
     """Kaplan–Meier curve with its 95 % band, and the restricted mean survival time with its interval."""
-    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.0, 3.4))
+    figure.subplots_adjust(left=0.12, right=0.98, bottom=0.24, top=0.91)
     axes = figure.subplots()
     curve = analysis.curve
     time = np.append(curve.index.to_numpy(), protocol.duration_ps)
@@ -40,14 +41,21 @@ def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
     axes.locator_params(axis="x", nbins=5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False
+        *axes.get_legend_handles_labels(),
+        loc="lower center",
+        ncols=3,
+        fontsize="small",
+        frameon=False,
+        columnspacing=1.0,
+        handlelength=1.4,
     )
     return figure
 
 
 def temperature_figure(found: Trajectories, protocol: MDProtocol) -> Figure:
     """Kinetic temperature of every replica until it fails, and the mean over those that are left."""
-    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.0, 3.4))
+    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.14, top=0.97)
     axes = figure.subplots()
     time = found.time_fs / 1000.0
     axes.plot(time, found.temperature, color=FAINT, linewidth=0.5, alpha=0.6, rasterized=True)

@@ -100,7 +100,8 @@ def sensitivity(stored: Stored, settings: EntropySettings, *, seed: int = 0) -> 
 
 def sensitivity_figure(table: pd.DataFrame, settings: EntropySettings) -> Figure:
     """S against thermal errors, weight and window, with its standard error as a band."""
-    figure = Figure(figsize=(11.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(11.5, 3.6))
+    figure.subplots_adjust(left=0.055, right=0.99, bottom=0.14, top=0.91, wspace=0.04)
     panels = [
         ([("temperature_energy", 1000.0, "$T_E$ (meV/atom)"), ("temperature_forces", 1000.0, "$T_F$ (meV/Å)")], "T"),
         ([("alpha", 1.0, "weight α of the energy")], "alpha"),
