@@ -9,7 +9,8 @@ def plain_ticks(axis: Axis) -> None:
 
     For an axis on which everything has been drawn.
     """
-    low, high = sorted(axis.get_view_interval())
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 200 else (1.0,)))
+    low, high = axis.get_data_interval()
+    many = 0.0 < low < high / 200.0  # decades
+    axis.set_major_locator(LogLocator(subs=(1.0,) if many else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.data.graphs import GraphBatch, batches
+from mlip_sweep.data.graphs import GraphBatch, collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.evaluation import device_of, evaluating, frozen
 from mlip_sweep.measurement.interface import Report, checked_by
@@ -72,7 +72,9 @@ def full_batch(frames: Sequence[Frame], cutoff: float, max_atoms: int) -> GraphB
     """As many frames, in order and then again from the first, as fit into `max_atoms`; at least one."""
     graphs = graphs_of(frames[:max_atoms], cutoff)  # more would not fit, at one atom each
     copies = math.ceil(max_atoms / sum(len(graph.positions) for graph in graphs))
-    return batches(graphs * copies, max_atoms)[0]
+    ends = np.cumsum([len(graph.positions) for graph in graphs * copies])
+    fitting = int(np.searchsorted(ends, max_atoms, side="right"))
+    return collate((graphs * copies)[: max(fitting, 1)])
 
 
 def _seconds(model: Potential, batch: GraphBatch) -> float:

@@ -28,10 +28,11 @@ def lines_figure(sampled: Sampled, settings: EntropySettings, found: Entropy) ->
     for axes, (label, losses, temperature, entropy, stderr), symbol, color in zip(
         figure.subplots(1, 2), panels, ("E", "F"), (ENERGY_COLOR, FORCES_COLOR), strict=True
     ):
-        axes.semilogy(curves.t, 1000 * losses.T, color=color, alpha=0.25, linewidth=0.8)
-        axes.semilogy(curves.t, 1000 * losses.mean(axis=0), color=color, linewidth=2.2, label="mean over directions")
-        axes.vlines(nodes, 0.0, 0.03, color="0.2", linewidth=0.8, transform=axes.get_xaxis_transform())
+        axes.set_yscale("log")
         axes.axhline(1000 * temperature, color="0.4", linestyle="--", linewidth=1, label=f"$T_{symbol}$")
+        axes.plot(curves.t, 1000 * losses.T, color=color, alpha=0.25, linewidth=0.8)
+        axes.plot(curves.t, 1000 * losses.mean(axis=0), color=color, linewidth=2.2, label="mean over directions")
+        axes.vlines(nodes, 0.0, 0.03, color="0.2", linewidth=0.8, transform=axes.get_xaxis_transform())
         plain_ticks(axes.yaxis)
         error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
         axes.set_title(f"$S_{symbol}$ = {entropy:.2f}{error}", fontsize=11)
