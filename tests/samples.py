@@ -18,6 +18,11 @@ from mlip_sweep.models.interface import Potential
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+# Changes of the shipped small configs that leave as little to compile as an architecture allows.
+TINY = {
+    "nequip": {"num_layers": 1, "num_features": 2},
+    "mace": {"num_interactions": 1, "num_channels": 2, "max_ell": 1, "correlation": 1},
+}
 
 
 def installed(package: str) -> bool:

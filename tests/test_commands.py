@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from ase.build import molecule
 from ase.io import write
-from samples import PACKAGES, ROOT, ethanol_frames, installed
+from samples import PACKAGES, ROOT, TINY, ethanol_frames, installed
 
 import mlip_sweep
 from mlip_sweep import cli, keys
@@ -131,10 +131,7 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
 def test_a_compiled_run_is_the_same_run(data, monkeypatch):
-    tiny = {
-        "nequip": ["model.num_layers=1", "model.num_features=2"],
-        "mace": ["model.num_interactions=1", "model.num_channels=2", "model.max_ell=1", "model.correlation=1"],
-    }[ARCHITECTURES[0]]
+    tiny = [f"model.{name}={value}" for name, value in TINY[ARCHITECTURES[0]].items()]
     options = [f"model={ARCHITECTURES[0]}", *tiny, *SMALL, "trainer.dtype=float64", "tracking.experiment=compiled"]
     monkeypatch.chdir(data)
     for choice in ("true", "false"):

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from samples import architectures, ethanol_dataset, ethanol_frames, small_model
+from samples import TINY, architectures, ethanol_dataset, ethanol_frames, small_model
 
 from mlip_sweep import keys
 from mlip_sweep.data.graphs import collate, graph
@@ -17,10 +17,6 @@ from mlip_sweep.models.compiled import compile_potential
 
 # Writes the graph out and differentiates it as the default does, but runs torch's own kernels: no minutes of compiling.
 QUICK = "aot_eager"
-TINY = {
-    "nequip": {"num_layers": 1, "num_features": 2},
-    "mace": {"num_interactions": 1, "num_channels": 2, "max_ell": 1, "correlation": 1},
-}
 
 
 def tiny(architecture, **changes):

@@ -55,9 +55,9 @@ class Compiled:
     def __call__(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """As `Potential.derive`."""
         model = self._model
-        geometry = (batch.positions.detach(), batch.atomic_numbers, batch.edge_index, batch.shift_vectors())
         if min(len(batch.positions), batch.edge_index.shape[1]) < SMALLEST:
             return model.derive(batch)
+        geometry = (batch.positions.detach(), batch.atomic_numbers, batch.edge_index, batch.shift_vectors())
         key = (model.training, batch.positions.device)
         if key not in self._programs:
             program = _program(model, geometry, self._backend)
