@@ -26,7 +26,7 @@ from rich.table import Table
 from trained import trained
 
 from mlip_sweep.data.graphs import collate, graph
-from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, starting_geometry
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, starting_geometry
 from mlip_sweep.models.compiled import compile_potential
 
 # Of each library's own calculator. This project's model is compiled in the last of them only.

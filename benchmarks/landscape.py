@@ -34,10 +34,10 @@ from trained import trained
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import GraphBatch, batches
-from mlip_sweep.measurement.adaptive import Sampled, sampled_lines
-from mlip_sweep.measurement.directions import Directions
-from mlip_sweep.measurement.entropy import Entropy, EntropySettings, entropy_of
-from mlip_sweep.measurement.landscape import Lines, displaceable, grid, lines
+from mlip_sweep.measurement.landscape.adaptive import Sampled, sampled_lines
+from mlip_sweep.measurement.landscape.directions import Directions
+from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
+from mlip_sweep.measurement.landscape.grid import Lines, displaceable, grid, lines
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.loss import ErrorSums
 from mlip_sweep.training.quiet import quiet

@@ -25,9 +25,9 @@ from torch_sim.neighbors import vesin_nl_ts
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED
-from mlip_sweep.measurement.integrators import Berendsen, Langevin, Thermostat
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED
+from mlip_sweep.measurement.dynamics.integrators import Berendsen, Langevin, Thermostat
 from mlip_sweep.models.calculator import PotentialCalculator
 from mlip_sweep.models.interface import Potential
 

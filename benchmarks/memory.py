@@ -27,9 +27,9 @@ from trained import trained
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.loss_entropy import quick_entropy
-from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, starting_geometry
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, starting_geometry
+from mlip_sweep.measurement.landscape.loss_entropy import quick_entropy
 
 MIB = 2**20
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from trained import trained
 
 from mlip_sweep import keys
-from mlip_sweep.measurement.loss_entropy import loss_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
 from mlip_sweep.models.filters import filters
 
 

@@ -74,7 +74,7 @@ def watched(watch: Stopwatch) -> Iterator[None]:
 
     from mlip_sweep import run
     from mlip_sweep.measurement import callbacks
-    from mlip_sweep.measurement.calculator_model import CalculatorModel
+    from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
     from mlip_sweep.models.interface import Potential
     from mlip_sweep.tracking.logger import MetricsLogger
     from mlip_sweep.tracking.run import RunRecord

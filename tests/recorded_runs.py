@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from mlip_sweep import keys
-from mlip_sweep.measurement.entropy import EntropySettings, entropy_of
+from mlip_sweep.measurement.dynamics.survival import survival
 from mlip_sweep.measurement.interface import Report
-from mlip_sweep.measurement.survival import survival
+from mlip_sweep.measurement.landscape.entropy import EntropySettings, entropy_of
 from mlip_sweep.tracking.run import record
 
 DURATION = 6.0  # ps

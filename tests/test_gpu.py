@@ -17,8 +17,8 @@ from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.accuracy import accuracy
-from mlip_sweep.measurement.loss_entropy import loss_entropy
-from mlip_sweep.measurement.stability import time_to_failure
+from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
+from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
 from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.training.averaging import StochasticAverage
 from mlip_sweep.training.fit import Recipe, accelerator, fit

@@ -75,7 +75,7 @@ MD_CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the labelling 
 
 
 def md_failures(reason: str) -> str:
-    """Name of the number of replicas that failed for one reason, one of `mlip_sweep.measurement.failure.REASONS`.
+    """Name of the number of replicas that failed for one reason, one of `dynamics.failure.REASONS`.
 
     Recorded for the reasons that were looked for: "position", "energy" and "forces" (not finite) always, the others
     where the protocol asks for them.

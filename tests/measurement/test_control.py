@@ -13,11 +13,11 @@ from toys import dataset_of, frame_of
 
 from mlip_sweep import keys
 from mlip_sweep.data.graphs import collate, graph
-from mlip_sweep.measurement import control as control_module
-from mlip_sweep.measurement.calculator_model import CalculatorModel
-from mlip_sweep.measurement.control import reference_control, run_control
-from mlip_sweep.measurement.md_protocol import MDProtocol, simulate
-from mlip_sweep.measurement.stability import time_to_failure
+from mlip_sweep.measurement.dynamics import control as control_module
+from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
+from mlip_sweep.measurement.dynamics.control import reference_control, run_control
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate
+from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
 
 xtb = pytest.mark.skipif(not installed("tblite"), reason="tblite is not installed (extra xtb)")
 SHORT = MDProtocol(duration_ps=0.03, replicas=5)

@@ -14,10 +14,10 @@ from toys import LennardJones, Spoiled, Springs, frame_of
 
 from mlip_sweep.data.graphs import graph
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.calculator_model import CalculatorModel
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED, Limits, bonds_of, check_start
-from mlip_sweep.measurement.integrators import Berendsen
+from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED, Limits, bonds_of, check_start
+from mlip_sweep.measurement.dynamics.integrators import Berendsen
 
 ARGON = {"sigma": 3.4, "epsilon": 0.0104}
 QUIET = {"progress": False, "limits": UNLIMITED}

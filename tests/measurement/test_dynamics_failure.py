@@ -9,10 +9,10 @@ from ase.data import covalent_radii
 from toys import LennardJones, Springs, frame_of
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED, Limits
-from mlip_sweep.measurement.integrators import Berendsen, Langevin
-from mlip_sweep.measurement.md_protocol import MDProtocol
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED, Limits
+from mlip_sweep.measurement.dynamics.integrators import Berendsen, Langevin
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol
 from mlip_sweep.models.interface import Prediction
 
 FREE = Springs(stiffness=0.0, length=1.0)

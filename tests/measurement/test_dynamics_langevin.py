@@ -9,9 +9,9 @@ from ase.calculators.lj import LennardJones as AseLennardJones
 from ase.md.langevinbaoab import LangevinBAOAB
 from toys import LennardJones, frame_of
 
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED
-from mlip_sweep.measurement.integrators import STREAM, Langevin
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED
+from mlip_sweep.measurement.dynamics.integrators import STREAM, Langevin
 from mlip_sweep.models.interface import Prediction
 
 QUIET = {"progress": False, "limits": UNLIMITED}

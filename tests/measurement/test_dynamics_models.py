@@ -7,10 +7,10 @@ from ase.md.nvtberendsen import NVTBerendsen
 from samples import architectures, ethanol_dataset, small_model
 
 from mlip_sweep import keys
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED
-from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, simulate, starting_geometry
-from mlip_sweep.measurement.stability import time_to_failure
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, simulate, starting_geometry
+from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
 from mlip_sweep.models.calculator import PotentialCalculator
 
 

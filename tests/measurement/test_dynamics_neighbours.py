@@ -8,9 +8,9 @@ from ase.build import bulk, molecule
 from ase.neighborlist import neighbor_list
 from toys import LennardJones, frame_of
 
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED
-from mlip_sweep.measurement.verlet import VerletList
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED
+from mlip_sweep.measurement.dynamics.neighbours import VerletList
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import pytest
 from samples import SHARED
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.entropy import (
+from mlip_sweep.measurement.landscape.entropy import (
     EntropySettings,
     combined_entropy,
     curvature,

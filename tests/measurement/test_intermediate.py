@@ -12,7 +12,7 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.intermediate import WatchLossEntropy, WatchValidationLoss
-from mlip_sweep.measurement.loss_entropy import quick_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import quick_entropy
 from mlip_sweep.training.averaging import ExponentialAverage
 from mlip_sweep.training.fit import Recipe, fit
 from mlip_sweep.training.loss import LossWeights

@@ -11,9 +11,9 @@ from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.directions import Directions
-from mlip_sweep.measurement.landscape import displaceable, grid, lines, plane
-from mlip_sweep.measurement.loss_entropy import loss_entropy
+from mlip_sweep.measurement.landscape.directions import Directions
+from mlip_sweep.measurement.landscape.grid import displaceable, grid, lines, plane
+from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
 

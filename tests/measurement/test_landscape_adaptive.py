@@ -12,12 +12,12 @@ from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches, collate
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.adaptive import sampled_lines
-from mlip_sweep.measurement.directions import Directions
-from mlip_sweep.measurement.entropy import EntropySettings, entropy_of
-from mlip_sweep.measurement.interpolation import Line, from_arrays, to_arrays
-from mlip_sweep.measurement.landscape import grid, lines
-from mlip_sweep.measurement.loss_entropy import loss_entropy, quick_entropy
+from mlip_sweep.measurement.landscape.adaptive import sampled_lines
+from mlip_sweep.measurement.landscape.directions import Directions
+from mlip_sweep.measurement.landscape.entropy import EntropySettings, entropy_of
+from mlip_sweep.measurement.landscape.grid import grid, lines
+from mlip_sweep.measurement.landscape.interpolation import Line, from_arrays, to_arrays
+from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy, quick_entropy
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
 

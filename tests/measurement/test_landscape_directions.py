@@ -5,7 +5,7 @@ import torch
 from samples import architectures, ethanol_dataset, small_model
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.directions import Directions
+from mlip_sweep.measurement.landscape.directions import Directions
 
 
 def model_of(architecture):

@@ -9,10 +9,10 @@ from samples import ethanol_dataset, small_model
 
 from mlip_sweep import keys
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.entropy import EntropySettings
-from mlip_sweep.measurement.loss_entropy import loss_entropy
-from mlip_sweep.measurement.sensitivity import reanalyse
-from mlip_sweep.measurement.weights import weight_table
+from mlip_sweep.measurement.landscape.entropy import EntropySettings
+from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
+from mlip_sweep.measurement.landscape.sensitivity import reanalyse
+from mlip_sweep.measurement.landscape.weights import weight_table
 
 pytest.importorskip("mace")
 SIZE = {"directions": 2, "progress": False}

@@ -12,10 +12,10 @@ from toys import Springs, dataset_of, frame_of
 
 from mlip_sweep import keys
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, simulate, starting_geometry
+from mlip_sweep.measurement.dynamics.survival import log_rank, survival
+from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
 from mlip_sweep.measurement.interface import check_measurement
-from mlip_sweep.measurement.md_protocol import MDProtocol, initial_momenta, simulate, starting_geometry
-from mlip_sweep.measurement.stability import time_to_failure
-from mlip_sweep.measurement.survival import log_rank, survival
 
 ETHANOL = frame_of(molecule("CH3CH2OH"), energy=-10.0, origin="the start")
 

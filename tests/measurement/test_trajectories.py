@@ -11,11 +11,11 @@ from ase.calculators.lj import LennardJones as AseLennardJones
 from toys import LennardJones, Springs, dataset_of, frame_of
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.dynamics import molecular_dynamics
-from mlip_sweep.measurement.failure import UNLIMITED, Limits
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import UNLIMITED, Limits
+from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
+from mlip_sweep.measurement.dynamics.trajectories import write_extxyz
 from mlip_sweep.measurement.interface import check_measurement
-from mlip_sweep.measurement.stability import time_to_failure
-from mlip_sweep.measurement.trajectories import write_extxyz
 
 ARGON = LennardJones(sigma=3.4, epsilon=0.0104, cutoff=6.0, onset=4.5)
 

@@ -11,8 +11,8 @@ from samples import TINY, architectures, ethanol_dataset, ethanol_frames, small_
 from mlip_sweep import keys
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.loss_entropy import loss_entropy
-from mlip_sweep.measurement.stability import time_to_failure
+from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
+from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
 from mlip_sweep.models.compiled import compile_potential
 
 # Writes the graph out and differentiates it as the default does, but runs torch's own kernels: no minutes of compiling.

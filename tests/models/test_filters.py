@@ -4,7 +4,7 @@ import pytest
 import torch
 from samples import architectures, ethanol_dataset, small_model
 
-from mlip_sweep.measurement.directions import Directions
+from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.models.filters import filters
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlip_sweep.comparison.statistics import Correlation, correlation, learning_slope
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.entropy import EntropySettings, combined_entropy, landscape_entropy
+from mlip_sweep.measurement.landscape.entropy import EntropySettings, combined_entropy, landscape_entropy
 
 LEARNING_SIZES = (25, 125, 250, 500)  # the point at 5 structures is left out of the slopes
 REPOSITORY = "https://github.com/jvita/data_efficiency_in_IAPS"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mlip_sweep import keys
 from mlip_sweep.comparison.runs import Replicas
-from mlip_sweep.measurement.survival import log_rank
+from mlip_sweep.measurement.dynamics.survival import log_rank
 
 LOG_RANK = "log_rank_p_against_best"
 WALL_TIME = "wall_time_s"

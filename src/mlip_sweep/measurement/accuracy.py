@@ -13,9 +13,9 @@ from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.graphs import batches
+from mlip_sweep.measurement.accuracy_figures import parity_figure
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
 from mlip_sweep.measurement.interface import Report
-from mlip_sweep.measurement.plots_accuracy import parity_figure
 
 TEMPERATURE = re.compile(r"(\d+(?:\.\d+)?) ?K")
 

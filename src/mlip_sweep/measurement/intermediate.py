@@ -13,7 +13,7 @@ from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.evaluation import device_of
-from mlip_sweep.measurement.loss_entropy import quick_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import quick_entropy
 from mlip_sweep.training.module import TrainingModule
 
 

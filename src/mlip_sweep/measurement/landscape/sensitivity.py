@@ -10,9 +10,9 @@ from scipy.interpolate import CubicSpline
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.axes import plain_ticks
-from mlip_sweep.measurement.entropy import Entropy, EntropySettings, entropy_of
-from mlip_sweep.measurement.interpolation import Array, from_arrays
-from mlip_sweep.measurement.landscape import Lines, grid
+from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
+from mlip_sweep.measurement.landscape.grid import Lines, grid
+from mlip_sweep.measurement.landscape.interpolation import Array, from_arrays
 
 FACTORS = np.geomspace(0.25, 4.0, 9)  # on T_E and on T_F
 ALPHAS = np.linspace(0.0, 1.0, 11)

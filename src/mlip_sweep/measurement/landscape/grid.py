@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.measurement.directions import Directions
 from mlip_sweep.measurement.evaluation import evaluating, frozen
+from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.loss import ErrorSums
 

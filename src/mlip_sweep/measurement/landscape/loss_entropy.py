@@ -10,16 +10,16 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.adaptive import Sampled, sampled_lines
-from mlip_sweep.measurement.directions import Directions
-from mlip_sweep.measurement.entropy import EntropySettings, curvature, entropy_of, saturation
 from mlip_sweep.measurement.evaluation import device_of
 from mlip_sweep.measurement.interface import Report, checked_by
-from mlip_sweep.measurement.interpolation import to_arrays
-from mlip_sweep.measurement.landscape import Lines, Plane, grid, lines, plane
-from mlip_sweep.measurement.landscape_figures import lines_figure, plane_figure
-from mlip_sweep.measurement.sensitivity import sensitivity, sensitivity_figure
-from mlip_sweep.measurement.weights import weight_figure, weight_table
+from mlip_sweep.measurement.landscape.adaptive import Sampled, sampled_lines
+from mlip_sweep.measurement.landscape.directions import Directions
+from mlip_sweep.measurement.landscape.entropy import EntropySettings, curvature, entropy_of, saturation
+from mlip_sweep.measurement.landscape.figures import lines_figure, plane_figure
+from mlip_sweep.measurement.landscape.grid import Lines, Plane, grid, lines, plane
+from mlip_sweep.measurement.landscape.interpolation import to_arrays
+from mlip_sweep.measurement.landscape.sensitivity import sensitivity, sensitivity_figure
+from mlip_sweep.measurement.landscape.weights import weight_figure, weight_table
 from mlip_sweep.models.filters import NORMALIZATIONS
 from mlip_sweep.models.interface import Potential
 
@@ -94,7 +94,7 @@ def loss_entropy(
     Args:
         model: left as it was found.
         dataset: gives the frames of `split`.
-        method: "adaptive" evaluates as few points as S allows (`mlip_sweep.measurement.adaptive`), "full" all of them.
+        method: "adaptive" evaluates as few points as S allows (`landscape.adaptive`), "full" all of them.
         directions: N random directions, or the most of them where there is a `target_stderr`.
         target_stderr: standard error of S, nat, at which no more directions are added; None takes all.
         tolerance: of S, nat, for what the adaptive method leaves out.

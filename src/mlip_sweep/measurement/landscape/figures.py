@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from mlip_sweep.measurement.adaptive import Sampled
 from mlip_sweep.measurement.axes import plain_ticks
-from mlip_sweep.measurement.entropy import Entropy, EntropySettings
-from mlip_sweep.measurement.landscape import Plane
+from mlip_sweep.measurement.landscape.adaptive import Sampled
+from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings
+from mlip_sweep.measurement.landscape.grid import Plane
 
 ENERGY_COLOR, FORCES_COLOR = "#0072B2", "#D55E00"
 

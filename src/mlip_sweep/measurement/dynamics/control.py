@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mlip_sweep.data.cache import made_once
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.calculator_model import CalculatorModel
-from mlip_sweep.measurement.failure import SURVIVED
-from mlip_sweep.measurement.md_protocol import MDProtocol, simulate, starting_geometry
+from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
+from mlip_sweep.measurement.dynamics.failure import SURVIVED
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate, starting_geometry
 
 FORMAT = 2  # of the kept file, and of the engine: raise it whenever either changes what is in it
 

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.measurement.failure import SURVIVED
+from mlip_sweep.measurement.dynamics.failure import SURVIVED
 
 
 @dataclass(frozen=True)

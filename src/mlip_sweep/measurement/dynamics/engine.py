@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.dynamics.failure import SURVIVED, Limits, Watch
+from mlip_sweep.measurement.dynamics.integrators import Integrator, Thermostat, kinetic_temperature
+from mlip_sweep.measurement.dynamics.neighbours import VerletList
+from mlip_sweep.measurement.dynamics.trajectories import Snapshot, Trajectories
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating, predicted
-from mlip_sweep.measurement.failure import SURVIVED, Limits, Watch
-from mlip_sweep.measurement.integrators import Integrator, Thermostat, kinetic_temperature
-from mlip_sweep.measurement.trajectories import Snapshot, Trajectories
-from mlip_sweep.measurement.verlet import VerletList
 
 # Steps between two looks for failures. Off the CPU a look waits for all that is under way; on it a look is free.
 CHECK_EVERY: Final = 25

@@ -14,14 +14,14 @@ import pandas as pd
 from mlip_sweep import keys
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.control import reference_control
+from mlip_sweep.measurement.dynamics.control import reference_control
+from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of, check_start
+from mlip_sweep.measurement.dynamics.figures import survival_figure, temperature_figure
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate, starting_geometry
+from mlip_sweep.measurement.dynamics.survival import Survival, survival
+from mlip_sweep.measurement.dynamics.trajectories import Trajectories, write_extxyz
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.failure import Limits, bonds_of, check_start
 from mlip_sweep.measurement.interface import Report, checked_by
-from mlip_sweep.measurement.md_protocol import MDProtocol, simulate, starting_geometry
-from mlip_sweep.measurement.plots_stability import survival_figure, temperature_figure
-from mlip_sweep.measurement.survival import Survival, survival
-from mlip_sweep.measurement.trajectories import Trajectories, write_extxyz
 
 
 def check_protocol(dataset: Dataset, trajectory_every: int | None = None, **settings: Any) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.dynamics import molecular_dynamics
+from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
+from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of
+from mlip_sweep.measurement.dynamics.integrators import Berendsen, Langevin, Thermostat
+from mlip_sweep.measurement.dynamics.trajectories import Trajectories
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.failure import Limits, bonds_of
-from mlip_sweep.measurement.integrators import Berendsen, Langevin, Thermostat
-from mlip_sweep.measurement.trajectories import Trajectories
 
 VELOCITIES = ("maxwell", "paper")
 THERMOSTATS = ("berendsen", "langevin", "none")

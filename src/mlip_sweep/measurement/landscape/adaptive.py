@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.measurement.directions import Directions
-from mlip_sweep.measurement.entropy import EntropySettings
-from mlip_sweep.measurement.interpolation import Array, Line
-from mlip_sweep.measurement.landscape import Lines, displaceable
+from mlip_sweep.measurement.landscape.directions import Directions
+from mlip_sweep.measurement.landscape.entropy import EntropySettings
+from mlip_sweep.measurement.landscape.grid import Lines, displaceable
+from mlip_sweep.measurement.landscape.interpolation import Array, Line
 from mlip_sweep.models.interface import Potential
 
 PILOTS = 2  # directions that are refined further than needed, to learn how fast the others converge

@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip_sweep.measurement.md_protocol import MDProtocol
-from mlip_sweep.measurement.survival import Survival
-from mlip_sweep.measurement.trajectories import Trajectories
+from mlip_sweep.measurement.dynamics.protocol import MDProtocol
+from mlip_sweep.measurement.dynamics.survival import Survival
+from mlip_sweep.measurement.dynamics.trajectories import Trajectories
 
 MODEL, TARGET, FAINT = "#2a5d9f", "#c2572b", "#9db8d9"
 
