@@ -27,6 +27,7 @@ import torch
 from loss_landscapes import linear_interpolation
 from loss_landscapes.metrics.metric import Metric
 from loss_landscapes.model_interface.model_wrapper import ModelWrapper
+from mlip_sweep.training.quiet import quiet
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -34,13 +35,12 @@ from trained import trained
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import GraphBatch, batches
-from mlip_sweep.measurement.landscape.adaptive import Sampled, sampled_lines
+from mlip_sweep.measurement.landscape.adaptive import SampledLandscape, sample_lines
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
-from mlip_sweep.measurement.landscape.grid import Lines, displaceable, grid, lines
+from mlip_sweep.measurement.landscape.grid import LineLosses, displaceable, evaluate_lines, grid
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.loss import ErrorSums
-from mlip_sweep.training.quiet import quiet
 
 SETTINGS = EntropySettings()
 
@@ -62,10 +62,10 @@ class Task:
         return Directions(self.model, seed=self.seed)
 
 
-def adaptive(task: Task) -> tuple[float, Sampled, Entropy]:
+def adaptive(task: Task) -> tuple[float, SampledLandscape, Entropy]:
     """Seconds from a model to its entropy with standard errors, and what was found."""
     start = time.perf_counter()
-    found = sampled_lines(
+    found = sample_lines(
         task.model,
         task.data,
         task.drawn(),
@@ -155,7 +155,7 @@ def measure(task: Task, given: argparse.Namespace, name: str, console: Console) 
             seconds["published"].append(published(task, given.test_points) * points / given.test_points)
     with console.status(f"{name}: the whole grid, once"):
         start = time.perf_counter()
-        full = lines(task.model, task.data, task.drawn(), task.directions, task.t, progress=False)
+        full = evaluate_lines(task.model, task.data, task.drawn(), task.directions, task.t, progress=False)
         seconds["full, once"] = [time.perf_counter() - start]
     console.print(*summary(task, name, seconds, found, entropy, full, curves), sep="\n")
 
@@ -164,9 +164,9 @@ def summary(
     task: Task,
     name: str,
     seconds: dict[str, list[float]],
-    found: Sampled,
+    found: SampledLandscape,
     entropy: Entropy,
-    full: Lines,
+    full: LineLosses,
     curves: np.ndarray,
 ) -> tuple[Table, str]:
     """The table, and the ratios, one a line."""

@@ -16,8 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from trained import trained
 
-from mlip_sweep import keys
-from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import (
+    LOSS_ENTROPY,
+    LOSS_ENTROPY_FORCES,
+    LOSS_ENTROPY_FORCES_STDERR,
+    LOSS_ENTROPY_STDERR,
+    LossEntropy,
+)
 from mlip_sweep.models.filters import filters
 
 
@@ -46,7 +51,9 @@ def main() -> None:
                 ]
                 model, dataset = trained("mace", epochs=given.epochs, seed=seed, overrides=size)
                 found = {
-                    kind: loss_entropy(model, dataset, directions=given.directions, normalization=kind, progress=False)
+                    kind: LossEntropy(directions=given.directions, normalization=kind, progress=False, plane_points=0)(
+                        model, dataset
+                    )
                     for kind in ("filter", "irreps")
                 }
             labels = filters(model, "filter")
@@ -54,8 +61,8 @@ def main() -> None:
             numbers = [
                 f"{report.metrics[name]:.2f} ± {report.metrics[error]:.2f}"
                 for name, error in (
-                    (keys.LOSS_ENTROPY, keys.LOSS_ENTROPY_STDERR),
-                    (keys.LOSS_ENTROPY_FORCES, keys.LOSS_ENTROPY_FORCES_STDERR),
+                    (LOSS_ENTROPY, LOSS_ENTROPY_STDERR),
+                    (LOSS_ENTROPY_FORCES, LOSS_ENTROPY_FORCES_STDERR),
                 )
                 for report in found.values()
             ]

@@ -31,7 +31,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from mlip_sweep.keys import wall_time
+from mlip_sweep.metrics import wall_time
 
 Seconds = dict[tuple[str, str], float]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}

@@ -3,10 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from mlip_sweep import keys
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T, rmse_forces
 from mlip_sweep.measurement.dynamics.survival import survival
+from mlip_sweep.measurement.dynamics.time_to_failure import (
+    SURVIVAL_FRACTION,
+    TIME_TO_FAILURE,
+    TIME_TO_FAILURE_HIGH,
+    TIME_TO_FAILURE_LOW,
+)
 from mlip_sweep.measurement.interface import Report
 from mlip_sweep.measurement.landscape.entropy import EntropySettings, entropy_of
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
 from mlip_sweep.tracking.run import record
 
 DURATION = 6.0  # ps
@@ -19,15 +26,15 @@ def landscape_report(error, width, seed):
     forces = np.sqrt(error**2 + (t / widths) ** 2)  # eV/Å
     energy = 0.1 * forces  # eV/atom
     found = entropy_of(energy, forces, EntropySettings())
-    metrics = {keys.LOSS_ENTROPY: found.total, keys.LOSS_ENTROPY_STDERR: found.total_stderr}
+    metrics = {LOSS_ENTROPY: found.total, LOSS_ENTROPY_STDERR: found.total_stderr}
     return Report(metrics=metrics, arrays={"t": t, "energy": energy, "forces": forces})
 
 
 def accuracy_report(error):
     """Forces errors that grow with temperature, from `error` eV/Å at 300 K."""
     rmse = {"300K": 1000 * error, "600K": 1600 * error, "1200K": 3000 * error}
-    metrics = {keys.rmse_forces(label): value for label, value in rmse.items()}
-    return Report(metrics={**metrics, keys.RMSE_FORCES_HIGH_T: float(np.hypot(1600, 3000) * error / np.sqrt(2))})
+    metrics = {rmse_forces(label): value for label, value in rmse.items()}
+    return Report(metrics={**metrics, RMSE_FORCES_HIGH_T: float(np.hypot(1600, 3000) * error / np.sqrt(2))})
 
 
 def stability_report(times):
@@ -37,10 +44,10 @@ def stability_report(times):
     times = np.minimum(times, DURATION)
     found = survival(times, failed, duration_ps=DURATION, timestep_ps=0.001)
     metrics = {
-        keys.MD_TIME_TO_FAILURE: found.restricted_mean,
-        keys.MD_TIME_TO_FAILURE_LOW: found.low,
-        keys.MD_TIME_TO_FAILURE_HIGH: found.high,
-        keys.MD_SURVIVAL_FRACTION: found.fraction,
+        TIME_TO_FAILURE: found.restricted_mean,
+        TIME_TO_FAILURE_LOW: found.low,
+        TIME_TO_FAILURE_HIGH: found.high,
+        SURVIVAL_FRACTION: found.fraction,
     }
     table = pd.DataFrame({"replica": range(len(times)), "time_ps": times, "failed": failed, "reason": ""})
     return Report(metrics=metrics, tables={"replicas": table})

@@ -13,9 +13,14 @@ from ase.io import write
 from samples import PACKAGES, ROOT, TINY, ethanol_frames, installed
 
 import mlip_sweep
-from mlip_sweep import cli, keys
+from mlip_sweep import cli
 from mlip_sweep.comparison.runs import last_parent, read_runs
 from mlip_sweep.data.reading import atoms_of
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
+from mlip_sweep.metrics import wall_time
+from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
 
 BIN = Path(sys.executable).parent
 ARCHITECTURES = [name for name, package in PACKAGES.items() if installed(package)]
@@ -67,9 +72,9 @@ def runs(sweep, monkeypatch) -> pd.DataFrame:
 def test_every_combination_is_recorded_whole(runs, sweep):
     assert len(runs) == 2 * len(ARCHITECTURES)
     assert set(runs["status"]) == {"FINISHED"}
-    for name in (keys.LOSS_ENTROPY, keys.LOSS_ENTROPY_STDERR, keys.RMSE_FORCES_HIGH_T, keys.MD_TIME_TO_FAILURE):
+    for name in (LOSS_ENTROPY, LOSS_ENTROPY_STDERR, RMSE_FORCES_HIGH_T, TIME_TO_FAILURE):
         assert np.isfinite(runs[name]).all(), name
-    assert runs[keys.LOSS_ENTROPY].nunique() == len(runs)
+    assert runs[LOSS_ENTROPY].nunique() == len(runs)
     assert set(runs["param.model"]) == {{"nequip": "NequIP", "mace": "MACE"}[name] for name in ARCHITECTURES}
     (output,) = (sweep / "multirun").iterdir()
     for file in ("comparison.csv", "landscapes.png", "survival.png", "prediction.png"):
@@ -121,7 +126,7 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
     assert done.stdout.count("has finished before") == len(before)
     parent = last_parent(URI, "mlip-sweep")  # another sweep, since it does more
     assert set(read_runs(URI, "mlip-sweep", parent)["run_id"]) == set(before["run_id"])
-    best = before.loc[before[keys.LOSS_ENTROPY].idxmax(), "run_id"]
+    best = before.loc[before[LOSS_ENTROPY].idxmax(), "run_id"]
     forces = [
         mlip_sweep.load_calculator(uri).get_forces(molecule("CH3CH2OH"))
         for uri in ("models:/pot@best", f"runs:/{best}")
@@ -138,20 +143,20 @@ def test_a_compiled_run_is_the_same_run(data, monkeypatch):
         done = command("mlip-sweep", f"trainer.compile={choice}", *options, folder=data)
         assert done.returncode == 0, done.stderr
     compiled, eager = (row for _, row in read_runs(URI, "compiled").iterrows())
-    same = [keys.LOSS_ENTROPY, keys.RMSE_FORCES_HIGH_T, keys.VALIDATION_LOSS_KEPT]
+    same = [LOSS_ENTROPY, RMSE_FORCES_HIGH_T, VALIDATION_LOSS_KEPT]
     np.testing.assert_allclose(compiled[same].to_numpy(float), eager[same].to_numpy(float), rtol=1e-5)
-    assert compiled[keys.wall_time("compile")] > 0.0
+    assert compiled[wall_time("compile")] > 0.0
 
 
 def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):
-    run_id, entropy = runs["run_id"][0], runs[keys.LOSS_ENTROPY][0]
+    run_id, entropy = runs["run_id"][0], runs[LOSS_ENTROPY][0]
     assert cli.measure([run_id, *(s for s in SMALL if "landscape" in s), "~measurement.stability"]) == 0
     from mlip_sweep.tracking.read import stored_runs
 
     (again,) = stored_runs(URI, "mlip-sweep", run_id)
     assert again.status == "FINISHED"
-    assert again.metrics[keys.LOSS_ENTROPY] == pytest.approx(entropy, abs=1e-5)
-    assert keys.MD_TIME_TO_FAILURE not in again.metrics
+    assert again.metrics[LOSS_ENTROPY] == pytest.approx(entropy, abs=1e-5)
+    assert TIME_TO_FAILURE not in again.metrics
 
 
 def test_measuring_again_can_only_change_the_measurement(runs, capsys):

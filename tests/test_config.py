@@ -1,11 +1,17 @@
-"""Settings are checked as a whole, before anything heavy."""
+"""Settings are checked as a whole, before anything heavy, and a mistake is told in a line with its place."""
+
+import functools
 
 import pytest
 from hydra import compose, initialize_config_dir
 from samples import ROOT
 
-from mlip_sweep.config import parse
+from mlip_sweep.config import TrainerSettings, parse
+from mlip_sweep.data import molecules
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.interface import shipped_measurements
+from mlip_sweep.run.plan import make_plan, measurements_of
+from mlip_sweep.training.loss import losses_of
 
 
 def composed(*overrides: str):
@@ -15,7 +21,7 @@ def composed(*overrides: str):
 
 def test_defaults_are_the_papers():
     settings = parse(composed())
-    assert (settings.loss.energy_weight, settings.loss.forces_weight) == (1.0, 1000.0)
+    assert [loss.weights for loss in losses_of(composed().loss)] == [{"energy": 1.0, "forces": 1000.0}] * 2
     assert (settings.trainer.gradient_clip, settings.trainer.plateau_factor) == (10.0, 0.8)
     assert settings.trainer.plateau_patience == 50
     paper = composed("measurement=paper").measurement
@@ -29,6 +35,13 @@ def test_defaults_are_the_papers():
     assert (swa.loss.cycle.energy_weight, swa.loss.cycle.forces_weight) == (1000.0, 1.0)
 
 
+def test_a_setting_has_one_default():
+    """`measurement=paper` and the classes' own defaults say the same, so that neither can drift from the other."""
+    for name, measurement in measurements_of(composed("measurement=paper", "trainer.progress=true")).items():
+        assert measurement == shipped_measurements()[name](), name
+    assert parse(composed("trainer.threads=null")).trainer == TrainerSettings()
+
+
 def test_seed_moves_model_and_order_but_not_what_a_sweep_shares():
     seeds = parse(composed("seed=7")).seeds
     assert (seeds.model, seeds.order) == (7, 7)
@@ -37,35 +50,79 @@ def test_seed_moves_model_and_order_but_not_what_a_sweep_shares():
 
 def test_several_objectives():
     cfg = composed("objective=[loss_entropy, rmse_forces_high_T_meV_A]")
-    assert parse(cfg).objectives == ["loss_entropy", "rmse_forces_high_T_meV_A"]
+    assert parse(cfg).objectives == ("loss_entropy", "rmse_forces_high_T_meV_A")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.batch_size=0", "trainer.batch_size=0: give a positive number"),
-        ("trainer.dtype=float16", "trainer.dtype='float16': choose one of float32, float64"),
-        ("trainer.accelerator=tpu", "trainer.accelerator='tpu': choose one of auto, cpu, gpu"),
-        ("trainer.plateau_factor=1.5", "trainer.plateau_factor=1.5"),
-        ("trainer.max_epochs=ten", "trainer.max_epochs"),
-        ("+trainer.epochs=3", "epochs"),
-        ("loss.forces_weight=-1", "loss.forces_weight=-1"),
+        ("trainer.batch_size=0", "trainer.batch_size=0: give a number greater than 0"),
+        ("trainer.dtype=float16", "trainer.dtype='float16': choose 'float32' or 'float64'"),
+        ("trainer.accelerator=tpu", "trainer.accelerator='tpu': choose 'auto', 'cpu' or 'gpu'"),
+        ("trainer.plateau_factor=1.5", "trainer.plateau_factor=1.5: give a number less than 1"),
+        ("trainer.max_epochs=ten", "trainer.max_epochs='ten': give an integer"),
+        ("trainer.threads=0", "trainer.threads=0: give a number greater than 0"),
+        ("trainer.gradient_clip=nan", "trainer.gradient_clip=nan: give a finite number"),
+        ("trainer.batch_size=???", "trainer: "),
+        ("+trainer.epochs=3", "trainer.epochs=3: there is no such setting; there are max_epochs, "),
+        ("seed=-1", "seeds.model=-1"),
         ("objective=[]", "objective is empty"),
-        ("~measurement.stability", None),
-        ("objective=md_survival_fraction", None),
     ],
 )
-def test_each_mistake_is_named(override, message):
-    cfg = composed(override)
-    if message is None:
-        parse(cfg)
-    else:
-        with pytest.raises(InputError) as caught:
-            parse(cfg)
-        assert message in str(caught.value)
-        assert "\n" not in str(caught.value)
+def test_each_mistake_in_plain_settings_is_named(override, message):
+    with pytest.raises(InputError) as caught:
+        parse(composed(override))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_an_objective_needs_its_measurement():
-    with pytest.raises(InputError, match=r"objective=md_survival_fraction.*`stability`"):
-        parse(composed("objective=md_survival_fraction", "~measurement.stability"))
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.forces_weight=-1", "loss.forces_weight=-1"),
+        ("loss.validation.energy_weight=x", "loss.validation.energy_weight=x"),
+        ("+loss.stress_weight=1", "loss: give one weight each for energy, forces"),
+        ("+loss.weights=1", "loss.weights: there is no such setting"),
+        ("measurement.landscape.alpha=2", "measurement.landscape.alpha=2: give a number less than or equal to 1"),
+        ("measurement.landscape.directions=x", "measurement.landscape.directions='x': give an integer"),
+        ("measurement.landscape.directions=2.5", "measurement.landscape.directions=2.5: give an integer"),
+        ("measurement.landscape.temperature_forces=-0.04", "measurement.landscape.temperature_forces=-0.04"),
+        ("measurement.landscape.temperature_energy=0", "measurement.landscape.temperature_energy=0"),
+        ("measurement.landscape.window=nan", "measurement.landscape.window=nan: give a finite number"),
+        ("measurement.landscape.plane_points=-1", "measurement.landscape.plane_points=-1"),
+        ("measurement.landscape.n_bootstrap=x", "measurement.landscape.n_bootstrap='x'"),
+        ("measurement.landscape.seed=x", "measurement.landscape.seed='x'"),
+        ("measurement.landscape.max_atoms=0", "measurement.landscape.max_atoms=0"),
+        ("+measurement.landscape.direction=3", "measurement.landscape.direction=3: there is no such setting"),
+        ("measurement.stability.control_replicas=x", "measurement.stability.control_replicas='x'"),
+        ("measurement.stability.trajectory_every=1.5", "measurement.stability.trajectory_every=1.5"),
+        ("measurement.stability.criteria=[bind]", "measurement.stability.criteria='bind': choose one of auto, bond"),
+        ("measurement.inference_time.repeats=1", "measurement.inference_time.repeats=1"),
+        ("measurement.accuracy._target_=pathlib.Path", "measurement.accuracy"),
+        ("averaging=swa averaging.start=2", "start=2"),
+        ("averaging=swa averaging.learning_rate=x", "learning_rate=x"),
+        ("loss=weight_cycle loss.cycle.energy_weight=x", "loss.cycle.energy_weight=x"),
+        ("loss=weight_cycle loss.cycle.learning_rate=-1", "learning_rate=-1"),
+        ("pruning=loss_entropy pruning.every=0", "pruning.every=0"),
+        ("pruning=loss_entropy pruning.directions=0", "pruning.directions=0"),
+        ("+dataset.strides=3", "dataset.strides: there is no such setting; there are "),
+        ("rescaling._target_=mlip_sweep.models.rescaling.nothing", "rescaling"),
+        ("objective=foo", "objective=foo: no measurement of this run gives it"),
+        ("objective=md_survival_fraction ~measurement.stability", "`stability`"),
+    ],
+)
+def test_each_mistake_in_what_is_made_is_named_before_data_is_made(override, message, monkeypatch):
+    @functools.wraps(molecules.molecule_xtb)
+    def make_data(*args, **kwargs):
+        pytest.fail("data was made")
+
+    monkeypatch.setattr("mlip_sweep.data.molecules.molecule_xtb", make_data)
+    with pytest.raises(InputError) as caught:
+        make_plan(composed(*override.split()))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_measurement_that_is_left_out_leaves_the_others():
+    assert list(measurements_of(composed("~measurement.stability"))) == ["landscape", "accuracy", "inference_time"]
+    assert list(measurements_of(composed("measurement.stability=null"))) == ["landscape", "accuracy", "inference_time"]

@@ -10,19 +10,19 @@ from samples import architectures, copper_frame, ethanol_dataset, ethanol_frames
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.accuracy import accuracy
-from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
-from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T, Accuracy
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE, TimeToFailure
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LossEntropy
 from mlip_sweep.models.compiled import compile_potential
+from mlip_sweep.models.targets import residuals
 from mlip_sweep.training.averaging import StochasticAverage
 from mlip_sweep.training.fit import Recipe, accelerator, fit
-from mlip_sweep.training.loss import ErrorSums, LossWeights, loss
+from mlip_sweep.training.loss import MeanSquares, weighted_loss
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device on this machine")
 
@@ -31,13 +31,13 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees
 @pytest.mark.parametrize("architecture", architectures())
 def test_training_agrees(architecture, tmp_path):
     dataset = ethanol_dataset()
-    weights = LossWeights(1.0, 1000.0)
+    loss = weighted_loss({"energy": 1.0, "forces": 1000.0})
     base = TrainerSettings(max_epochs=4, batch_size=2, progress=False)
     scores = {}
     for device in ("cpu", "gpu"):
         model = small_model(architecture, dataset)
         graphs = graphs_of(dataset.train, model.cutoff)
-        recipe = Recipe(partial(torch.optim.Adam, lr=0.01), weights, weights, averaging=StochasticAverage(0.5, None))
+        recipe = Recipe(partial(torch.optim.Adam, lr=0.01), loss, loss, averaging=StochasticAverage(0.5, None))
         settings = replace(base, accelerator=device)
         scores[device] = fit(model, graphs, graphs, recipe, settings, seed=0, folder=tmp_path / device).score
     assert scores["gpu"] == pytest.approx(scores["cpu"], rel=1e-3)
@@ -59,9 +59,9 @@ def test_measurements_agree(architecture):
     dataset = ethanol_dataset()
     model = small_model(architecture, dataset)
     measures = {
-        keys.LOSS_ENTROPY: partial(loss_entropy, directions=2, points=5, progress=False),
-        keys.RMSE_FORCES_HIGH_T: accuracy,
-        keys.MD_TIME_TO_FAILURE: partial(time_to_failure, replicas=2, duration_ps=0.005, progress=False),
+        LOSS_ENTROPY: LossEntropy(directions=2, points=5, plane_points=0, progress=False),
+        RMSE_FORCES_HIGH_T: Accuracy(),
+        TIME_TO_FAILURE: TimeToFailure(replicas=2, duration_ps=0.005, progress=False),
     }
     on_cpu = {name: measure(model, dataset).metrics[name] for name, measure in measures.items()}
     model.to("cuda")
@@ -87,10 +87,10 @@ def test_a_training_step_leaves_nothing_on_the_cpu(architecture, periodic):
     model = small_model(architecture, Dataset("frames", frames, frames, {}, frames), dtype="float32").to("meta")
     batch = collate(graphs_of(frames, model.cutoff)).to("meta")
     with OneDevice():
-        sums = ErrorSums.empty("meta")
-        sums.add(model(batch), batch)
-        loss(model.train()(batch), batch, LossWeights(1.0, 1000.0)).backward()
-    assert sums.mse()[0].device.type == "meta"
+        sums = MeanSquares()
+        sums.add(residuals(model, batch))
+        weighted_loss({"energy": 1.0, "forces": 1000.0})(residuals(model.train(), batch)).backward()
+    assert sums.values["energy"].device.type == "meta"
     assert any(p.grad is not None for p in model.parameters())
 
 

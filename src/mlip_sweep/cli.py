@@ -25,7 +25,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
         from mlip_sweep.multirun import trials
         from mlip_sweep.multirun.folder import parent_of
         from mlip_sweep.multirun.names import run_name, varied
-        from mlip_sweep.run import run
+        from mlip_sweep.run.run import run
 
         job = HydraConfig.get()
         return run(
@@ -35,7 +35,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
             parent_run_id=parent_of(job),
             tags=trials.tags(job),
             take_over=bool(trials.tags(job)),
-            search=search_of(job) if cfg.pruning else None,
+            trial=search_of(job) if cfg.pruning else None,
         )
     except KeyboardInterrupt:
         if HydraConfig.get().mode == RunMode.RUN:
@@ -104,7 +104,7 @@ def measure(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
 
     def command() -> None:
-        from mlip_sweep.remeasure import remeasure
+        from mlip_sweep.run.remeasure import remeasure
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
         remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device, compiled=chosen.compile)

@@ -6,3 +6,14 @@ class InputError(ValueError):
 
     The message is one line: the value, its place and the remedy. Commands print it without a traceback.
     """
+
+
+class SettingError(InputError):
+    """A setting does not serve. The message begins with the setting's own name, as in "alpha=2: …".
+
+    A class of settings does not know where in a config it stands; whoever knows says so by `at`.
+    """
+
+    def at(self, place: str) -> InputError:
+        """The same error with its place in the config, such as "measurement.landscape", before it."""
+        return InputError(f"{place}.{self}")

@@ -8,13 +8,15 @@ from matplotlib.image import imread
 from recorded_runs import DURATION, landscape_report, record_run
 from rich.console import Console
 
-from mlip_sweep import keys
 from mlip_sweep.comparison.compare import compare
 from mlip_sweep.comparison.runs import last_parent, read_landscape, read_replicas, read_runs
 from mlip_sweep.comparison.tables import LOG_RANK, WALL_TIME
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.run import record
+from mlip_sweep.training.metrics import VALIDATION_FORCES
 
 # name: error at the minimum (eV/Å), width of the valley, scale of the times to failure (ps)
 MODELS = {"stable": (0.02, 3.0, 20.0), "accurate": (0.01, 2.0, 6.0), "flat": (0.03, 6.0, 3.0), "poor": (0.08, 1.0, 0.5)}
@@ -50,7 +52,7 @@ def test_runs_are_read_back_whole(uri, parent):
     assert list(runs["status"]) == ["FINISHED"] * 4 + ["FAILED"]
     assert runs["param.seed"].iloc[0] == "1"
     report = landscape_report(*MODELS["stable"][:2], seed=0)
-    assert runs[keys.LOSS_ENTROPY].iloc[0] == report.metrics[keys.LOSS_ENTROPY]
+    assert runs[LOSS_ENTROPY].iloc[0] == report.metrics[LOSS_ENTROPY]
     curves = read_landscape(uri, runs["run_id"].iloc[0])
     np.testing.assert_array_equal(curves.forces, report.arrays["forces"])
     replicas = read_replicas(uri, runs["run_id"].iloc[0])
@@ -83,7 +85,7 @@ def test_findings_say_where_the_measures_part(found):
     assert "longest time-to-failure: #1 (model=stable)" in text
     assert "lowest forces RMSE: #2 (model=accurate)" in text
     # By construction the RMSE orders accurate < stable < flat < poor.
-    entropy = dict(zip(found.table["name"], found.table[keys.LOSS_ENTROPY], strict=True))
+    entropy = dict(zip(found.table["name"], found.table[LOSS_ENTROPY], strict=True))
     best = max((name for name in entropy if np.isfinite(entropy[name])), key=entropy.get)
     assert f"({best})" in next(line for line in found.findings if "highest S" in line)
     order = ["model=accurate", "model=stable", "model=flat", "model=poor"]
@@ -106,7 +108,7 @@ def test_terminal_shows_every_run_and_narrows_with_the_terminal(found):
     assert "RuntimeError: loss is [not] finite" in wide
     assert all(label in wide for label in ("300K", "600K", "1200K", "high-T", "survive"))
     assert "300K" not in narrow and "high-T" in narrow and "to failure" in narrow
-    assert f"{found.table[keys.MD_TIME_TO_FAILURE].iloc[0]:.2f} [" in narrow
+    assert f"{found.table[TIME_TO_FAILURE].iloc[0]:.2f} [" in narrow
     assert max(len(line) for line in narrow.splitlines()[:20]) <= 90
 
 
@@ -120,7 +122,7 @@ def test_files_are_written(found):
     ]
     stored = pd.read_csv(found.files[0])
     assert list(stored["name"]) == list(found.table["name"])
-    np.testing.assert_allclose(stored[keys.LOSS_ENTROPY], found.table[keys.LOSS_ENTROPY])
+    np.testing.assert_allclose(stored[LOSS_ENTROPY], found.table[LOSS_ENTROPY])
     for file in found.files[2:]:
         image = imread(file)
         assert image[..., :3].std() > 0.05  # something is drawn
@@ -137,7 +139,7 @@ def test_runs_that_all_survive_are_said_not_to_be_ordered(uri, tmp_path):
 def test_runs_with_little_to_compare_are_shown_all_the_same(uri, tmp_path):
     for _ in range(2):
         with record(uri=uri, experiment="bare", name="defaults") as rec:
-            rec.metrics({keys.VALIDATION_FORCES: 12.5})
+            rec.metrics({VALIDATION_FORCES: 12.5})
     found = compare(uri, "bare", output=tmp_path / "bare")
     assert [file.name for file in found.files] == ["comparison.csv", "findings.txt"]
     assert found.table["name"].is_unique

@@ -3,9 +3,11 @@ import pandas as pd
 import pytest
 from recorded_runs import accuracy_report, landscape_report, stability_report
 
-from mlip_sweep import keys
 from mlip_sweep.comparison.figures import NAMED, landscape_figure, prediction_figure, survival_figure
 from mlip_sweep.comparison.runs import Landscape, Replicas
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
+from mlip_sweep.measurement.dynamics.time_to_failure import SURVIVAL_FRACTION, TIME_TO_FAILURE
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 
 
 def sweep_of(n):
@@ -39,14 +41,14 @@ def test_landscapes_are_the_means_over_directions():
 def test_survival_curves_end_at_the_fraction_that_survived():
     table, _, replicas = sweep_of(3)
     _, curves = survival_figure(table, replicas).axes
-    assert [line.get_ydata()[-1] for line in curves.lines] == pytest.approx(list(table[keys.MD_SURVIVAL_FRACTION]))
+    assert [line.get_ydata()[-1] for line in curves.lines] == pytest.approx(list(table[SURVIVAL_FRACTION]))
 
 
 def test_prediction_shows_both_measures_with_their_correlations():
     table, _, _ = sweep_of(6)
     entropy, forces = prediction_figure(table).axes
-    for axes, name in ((entropy, keys.LOSS_ENTROPY), (forces, keys.RMSE_FORCES_HIGH_T)):
-        pearson = np.corrcoef(table[name], table[keys.MD_TIME_TO_FAILURE])[0, 1]
+    for axes, name in ((entropy, LOSS_ENTROPY), (forces, RMSE_FORCES_HIGH_T)):
+        pearson = np.corrcoef(table[name], table[TIME_TO_FAILURE])[0, 1]
         assert f"Pearson {pearson:.2f} [" in axes.get_title(loc="left")
         assert "Spearman" in axes.get_title(loc="left")
 
@@ -65,5 +67,5 @@ def test_without_a_measurement_there_is_no_figure():
     table, _, _ = sweep_of(3)
     assert landscape_figure(table, {}) is None
     assert survival_figure(table, {}) is None
-    assert prediction_figure(table.drop(columns=keys.MD_TIME_TO_FAILURE)) is None
+    assert prediction_figure(table.drop(columns=TIME_TO_FAILURE)) is None
     assert prediction_figure(table[:1]) is None

@@ -5,8 +5,17 @@ import pytest
 from ase import Atoms
 from toys import LennardJones, dataset_of, frame_of
 
-from mlip_sweep import keys
-from mlip_sweep.measurement.accuracy import accuracy, extrapolation_slope, predict
+from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.measurement.accuracy import (
+    EXTRAPOLATION_SLOPE,
+    RMSE_FORCES_ALL_T,
+    RMSE_FORCES_HIGH_T,
+    Accuracy,
+    extrapolation_slope,
+    predict,
+    rmse_forces,
+)
+from mlip_sweep.models.targets import ENERGY, FORCES
 
 MODEL = {"sigma": 1.0, "epsilon": 0.2, "cutoff": 4.0, "onset": 3.0}
 
@@ -18,7 +27,8 @@ def frames(n: int, atoms: int, energy_error: float, forces_error: float, seed: i
     for _ in range(n):
         positions = np.arange(atoms)[:, None] * [1.1, 0.3, 0.0] + rng.normal(0.0, 0.05, (atoms, 3))
         molecule = Atoms(f"H{atoms}", positions)
-        (energy,), forces = predict(LennardJones(**MODEL), [frame_of(molecule)])
+        found = predict(LennardJones(**MODEL), graphs_of([frame_of(molecule)], 4.0))
+        energy, forces = found.energy.item(), found.forces.numpy()
         signs = np.resize([1.0, -1.0], forces.shape)
         made.append(frame_of(molecule, energy=energy + energy_error, forces=forces + forces_error * signs))
     return made
@@ -26,11 +36,11 @@ def frames(n: int, atoms: int, energy_error: float, forces_error: float, seed: i
 
 def test_predictions_come_in_order_whatever_the_batches():
     mixed = [*frames(3, 4, 0.0, 0.0, 0), *frames(2, 6, 0.0, 0.0, 1)]
-    whole, pieces = (predict(LennardJones(**MODEL), mixed, max_atoms=n) for n in (4096, 7))
-    np.testing.assert_allclose(whole[0], [frame.energy for frame in mixed])
-    np.testing.assert_allclose(whole[1], np.concatenate([frame.forces for frame in mixed]))
-    np.testing.assert_allclose(pieces[0], whole[0], rtol=1e-12)
-    np.testing.assert_allclose(pieces[1], whole[1], rtol=1e-12, atol=1e-14)
+    whole, pieces = (predict(LennardJones(**MODEL), graphs_of(mixed, 4.0), max_atoms=n) for n in (4096, 7))
+    np.testing.assert_allclose(whole.energy, [frame.energy for frame in mixed])
+    np.testing.assert_allclose(whole.forces, np.concatenate([frame.forces for frame in mixed]))
+    np.testing.assert_allclose(pieces.energy, whole.energy, rtol=1e-12)
+    np.testing.assert_allclose(pieces.forces, whole.forces, rtol=1e-12, atol=1e-14)
 
 
 def test_errors_pool_and_slope_by_hand():
@@ -41,21 +51,19 @@ def test_errors_pool_and_slope_by_hand():
         "dihedral": frames(1, 4, 0.0, 0.100, 3),
     }
     data = dataset_of(frames(2, 4, 0.002, 0.005, 4), tests=tests, training_test="300K")
-    report = accuracy(LennardJones(**MODEL), data)
+    report = Accuracy()(LennardJones(**MODEL), data)
     found = report.metrics
-    assert found[keys.rmse_energy("300K")] == pytest.approx(1.0)  # 4 meV over four atoms
-    assert found[keys.mae_energy("1200K")] == pytest.approx(3.0)
-    assert found[keys.rmse_forces("600K")] == pytest.approx(20.0)
-    assert found[keys.mae_forces("600K")] == pytest.approx(20.0)
-    assert found[keys.rmse_forces("train")] == pytest.approx(5.0)
+    assert found[ENERGY.metric("rmse", "300K")] == pytest.approx(1.0)  # 4 meV over four atoms
+    assert found[ENERGY.metric("mae", "1200K")] == pytest.approx(3.0)
+    assert found[rmse_forces("600K")] == pytest.approx(20.0)
+    assert found[FORCES.metric("mae", "600K")] == pytest.approx(20.0)
+    assert found[rmse_forces("train")] == pytest.approx(5.0)
     squares = {"300K": 2 * 10**2, "600K": 3 * 20**2, "1200K": 5 * 60**2, "dihedral": 100**2}
-    assert found[keys.RMSE_FORCES_ALL_T] == pytest.approx(np.sqrt(sum(squares.values()) / 11))
-    assert found[keys.RMSE_FORCES_HIGH_T] == pytest.approx(np.sqrt((sum(squares.values()) - squares["300K"]) / 9))
+    assert found[RMSE_FORCES_ALL_T] == pytest.approx(np.sqrt(sum(squares.values()) / 11))
+    assert found[RMSE_FORCES_HIGH_T] == pytest.approx(np.sqrt((sum(squares.values()) - squares["300K"]) / 9))
     # Straight line through (300, 10), (600, 20), (1200, 60): Σ(T − 700)(F − 30) / Σ(T − 700)².
-    assert found[keys.EXTRAPOLATION_SLOPE] == pytest.approx(
-        (400 * 20 + 100 * 10 + 500 * 30) / (400**2 + 100**2 + 500**2)
-    )
-    assert keys.rmse_forces("train_clean") not in found
+    assert found[EXTRAPOLATION_SLOPE] == pytest.approx((400 * 20 + 100 * 10 + 500 * 30) / (400**2 + 100**2 + 500**2))
+    assert rmse_forces("train_clean") not in found
     table = report.tables["errors"].set_index("set")
     assert list(table.index) == ["300K", "600K", "1200K", "dihedral", "train", "all_T", "high_T"]
     assert table.loc["all_T", "frames"] == 11
@@ -64,25 +72,25 @@ def test_errors_pool_and_slope_by_hand():
 
 def test_root_mean_square_is_not_mean_absolute():
     small, large = frames(3, 4, 0.0, 0.010, 0), frames(1, 4, 0.0, 0.050, 1)
-    report = accuracy(LennardJones(**MODEL), dataset_of(small, tests={"mixed": [*small, *large]}))
-    assert report.metrics[keys.rmse_forces("mixed")] == pytest.approx(np.sqrt((3 * 100 + 2500) / 4))
-    assert report.metrics[keys.mae_forces("mixed")] == pytest.approx(20.0)
-    assert keys.EXTRAPOLATION_SLOPE not in report.metrics
+    report = Accuracy()(LennardJones(**MODEL), dataset_of(small, tests={"mixed": [*small, *large]}))
+    assert report.metrics[rmse_forces("mixed")] == pytest.approx(np.sqrt((3 * 100 + 2500) / 4))
+    assert report.metrics[FORCES.metric("mae", "mixed")] == pytest.approx(20.0)
+    assert EXTRAPOLATION_SLOPE not in report.metrics
 
 
 def test_noisy_labels_are_measured_beside_the_original_ones():
     clean = frames(2, 4, 0.0, 0.003, 0)
     noisy = frames(2, 4, 0.0, 0.030, 0)
-    found = accuracy(LennardJones(**MODEL), dataset_of(noisy, train_clean=clean)).metrics
-    assert found[keys.rmse_forces("train")] == pytest.approx(30.0)
-    assert found[keys.rmse_forces("train_clean")] == pytest.approx(3.0)
-    assert keys.RMSE_FORCES_ALL_T not in found  # no test sets
+    found = Accuracy()(LennardJones(**MODEL), dataset_of(noisy, train_clean=clean)).metrics
+    assert found[rmse_forces("train")] == pytest.approx(30.0)
+    assert found[rmse_forces("train_clean")] == pytest.approx(3.0)
+    assert RMSE_FORCES_ALL_T not in found  # no test sets
 
 
 def test_sets_of_different_size_are_pooled_by_component():
     tests = {"300K": frames(1, 4, 0.0, 0.010, 0), "600K": frames(1, 6, 0.0, 0.020, 1)}
-    found = accuracy(LennardJones(**MODEL), dataset_of(tests["300K"], tests=tests)).metrics
-    assert found[keys.RMSE_FORCES_ALL_T] == pytest.approx(np.sqrt((12 * 100 + 18 * 400) / 30))
+    found = Accuracy()(LennardJones(**MODEL), dataset_of(tests["300K"], tests=tests)).metrics
+    assert found[RMSE_FORCES_ALL_T] == pytest.approx(np.sqrt((12 * 100 + 18 * 400) / 30))
 
 
 def test_slope_needs_two_temperatures():
@@ -94,7 +102,7 @@ def test_a_model_of_nan_gives_nan_and_a_note_and_keeps_its_mode():
     data = dataset_of(frames(2, 4, 0.0, 0.0, 0), tests={"300K": frames(1, 4, 0.0, 0.0, 1)})
     model = LennardJones(**(MODEL | {"epsilon": float("nan")})).train()
     model.rescaling.eval()
-    report = accuracy(model, data)
-    assert np.isnan(report.metrics[keys.rmse_forces("300K")])
+    report = Accuracy()(model, data)
+    assert np.isnan(report.metrics[rmse_forces("300K")])
     assert "predictions on 300K are not all finite" in report.notes
     assert model.training and not model.rescaling.training

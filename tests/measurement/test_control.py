@@ -11,13 +11,12 @@ from ase.calculators.emt import EMT
 from samples import installed
 from toys import dataset_of, frame_of
 
-from mlip_sweep import keys
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.measurement.dynamics import control as control_module
 from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
 from mlip_sweep.measurement.dynamics.control import reference_control, run_control
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate
-from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
+from mlip_sweep.measurement.dynamics.time_to_failure import CONTROL_SURVIVAL, SURVIVAL_FRACTION, TimeToFailure
 
 xtb = pytest.mark.skipif(not installed("tblite"), reason="tblite is not installed (extra xtb)")
 SHORT = MDProtocol(duration_ps=0.03, replicas=5)
@@ -88,32 +87,18 @@ def test_the_control_is_kept_and_made_anew_when_a_setting_changes(tmp_path, monk
 @xtb
 def test_xtb_ethanol_survives_and_stands_in_the_report(tmp_path):
     data = ethanol_data(reference={"method": "GFN2-xTB"})
-    report = time_to_failure(
-        CalculatorModel(EMT()),  # no chemist's model of ethanol
-        data,
-        duration_ps=0.2,
-        replicas=2,
-        control_replicas=2,
-        cache=tmp_path,
-        progress=False,
-    )
-    assert report.metrics[keys.MD_CONTROL_SURVIVAL] == 1.0
-    assert report.metrics[keys.MD_SURVIVAL_FRACTION] < 1.0
+    measurement = TimeToFailure(duration_ps=0.2, replicas=2, control_replicas=2, cache=tmp_path, progress=False)
+    report = measurement(CalculatorModel(EMT()), data)  # EMT is no chemist's model of ethanol
+    assert report.metrics[CONTROL_SURVIVAL] == 1.0
+    assert report.metrics[SURVIVAL_FRACTION] < 1.0
 
 
 @xtb
 def test_a_reference_that_fails_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr("mlip_sweep.data.reference.reference_calculator", lambda reference: Unconverged(after=3))
-    report = time_to_failure(
-        CalculatorModel(EMT()),
-        ethanol_data(reference={"method": "GFN2-xTB"}),
-        duration_ps=0.01,
-        replicas=2,
-        control_replicas=2,
-        cache=tmp_path,
-        progress=False,
-    )
-    assert report.metrics[keys.MD_CONTROL_SURVIVAL] == 0.0
+    measurement = TimeToFailure(duration_ps=0.01, replicas=2, control_replicas=2, cache=tmp_path, progress=False)
+    report = measurement(CalculatorModel(EMT()), ethanol_data(reference={"method": "GFN2-xTB"}))
+    assert report.metrics[CONTROL_SURVIVAL] == 0.0
     assert "the reference itself fails in 2 of 2 replicas: this system is no test of a model" in report.notes
 
 

@@ -169,9 +169,9 @@ def test_criteria_that_suit_the_system(atoms, settings, reasons):
     [
         ({"criteria": "heat"}, r"criteria='heat': choose one of auto, bond, close, temperature, drift"),
         ({"criteria": ["drift"]}, r"a thermostat changes the energy; .*thermostat=none"),
-        ({"thermostat": "nose"}, r"thermostat='nose': choose one of berendsen, langevin, none"),
+        ({"thermostat": "nose"}, r"thermostat='nose': choose 'berendsen', 'langevin' or 'none'"),
         ({"thermostat_fs": 0.5}, r"thermostat_fs=0\.5: shorter than the timestep"),
-        ({"max_temperature_ratio": 0.0}, r"max_temperature_ratio=0\.0: give a number above 0"),
+        ({"max_temperature_ratio": 0.0}, r"max_temperature_ratio=0\.0: give a number greater than 0"),
     ],
 )
 def test_protocols_that_do_not_serve(settings, message):

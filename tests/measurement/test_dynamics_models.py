@@ -6,11 +6,10 @@ from ase import Atoms, units
 from ase.md.nvtberendsen import NVTBerendsen
 from samples import architectures, ethanol_dataset, small_model
 
-from mlip_sweep import keys
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import UNLIMITED
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, simulate, starting_geometry
-from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
+from mlip_sweep.measurement.dynamics.time_to_failure import SURVIVAL_FRACTION, TIME_TO_FAILURE_HIGH, TimeToFailure
 from mlip_sweep.models.calculator import PotentialCalculator
 
 
@@ -52,7 +51,7 @@ def test_networks_conserve_energy(architecture):
 @pytest.mark.parametrize("architecture", architectures())
 def test_an_untrained_network_fails_the_protocol(architecture):
     data = ethanol_dataset()
-    report = time_to_failure(small_model(architecture, data), data, duration_ps=0.5, replicas=5, progress=False)
-    assert report.metrics[keys.MD_SURVIVAL_FRACTION] == 0.0
-    assert report.metrics[keys.MD_TIME_TO_FAILURE_HIGH] < 0.25
+    report = TimeToFailure(duration_ps=0.5, replicas=5, progress=False)(small_model(architecture, data), data)
+    assert report.metrics[SURVIVAL_FRACTION] == 0.0
+    assert report.metrics[TIME_TO_FAILURE_HIGH] < 0.25
     assert set(report.tables["replicas"]["reason"]) == {"bond"}

@@ -6,16 +6,19 @@ import pytest
 import torch
 from samples import ethanol_dataset, installed, small_model
 
-from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
-from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.intermediate import WatchLossEntropy, WatchValidationLoss
-from mlip_sweep.measurement.landscape.loss_entropy import quick_entropy
+from mlip_sweep.measurement.intermediate import (
+    TOLERANCE,
+    FollowTraining,
+    IntermediateLossEntropy,
+    IntermediateValidationLoss,
+)
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LossEntropy
 from mlip_sweep.training.averaging import ExponentialAverage
 from mlip_sweep.training.fit import Recipe, fit
-from mlip_sweep.training.loss import LossWeights
+from mlip_sweep.training.loss import weighted_loss
 
 pytestmark = pytest.mark.skipif(not installed("nequip"), reason="nequip is not installed (extra nequip)")
 DATASET = ethanol_dataset()
@@ -25,8 +28,8 @@ class GivenUpError(Exception):
     """What a search raises."""
 
 
-class Heard:
-    """A search that gives up at its n-th value."""
+class HearingTrial:
+    """A trial that is given up at its n-th value."""
 
     def __init__(self, give_up: int = 99) -> None:
         self.values: list[tuple[int, float, bool]] = []
@@ -38,43 +41,54 @@ class Heard:
             raise GivenUpError(told)
 
 
-def train(folder, watch, epochs):
+def train(folder, value, epochs, trial=None):
     model = small_model("nequip", DATASET)
-    graphs = [graphs_of(frames, model.cutoff) for frames in (DATASET.train, DATASET.validation)]
-    weights = LossWeights(1.0, 1000.0)
-    recipe = Recipe(partial(torch.optim.Adam, lr=0.01), weights, weights, averaging=ExponentialAverage(0.9))
+    loss = weighted_loss({"energy": 1.0, "forces": 1000.0})
+    recipe = Recipe(partial(torch.optim.Adam, lr=0.01), loss, loss, averaging=ExponentialAverage(0.9))
     settings = TrainerSettings(max_epochs=epochs, batch_size=4, accelerator="cpu", progress=False)
-    kept = fit(model, *graphs, recipe, settings, seed=0, folder=folder, watch=watch(cutoff=model.cutoff))
-    return model, kept
+    graphs = [DATASET.graphs(split, model.cutoff) for split in ("train", "validation")]
+    follow = FollowTraining(value, DATASET, trial)
+    best = fit(model, *graphs, recipe, settings, seed=0, folder=folder, follow=follow)
+    return model, best
 
 
 def test_the_entropy_is_that_of_the_average_which_is_validated(tmp_path):
-    heard = Heard()
-    train(tmp_path / "long", partial(WatchLossEntropy, DATASET, every=2, directions=2, search=heard), 4)
-    ((step, value, more_is_better),) = heard.values  # the last epoch is not watched
+    trial = HearingTrial()
+    train(tmp_path / "long", IntermediateLossEntropy(every=2, directions=2), 4, trial)
+    ((step, value, more_is_better),) = trial.values  # the last epoch needs none
     assert (step, more_is_better) == (2, True)
-    # A training of two epochs ends with the weights that were watched, if the second epoch is its best.
-    model, kept = train(tmp_path / "short", partial(WatchValidationLoss, DATASET, every=9), 2)
-    assert kept.epoch == 1
-    data = list(batches(graphs_of(DATASET.train, model.cutoff), 1024))
-    assert quick_entropy(model, data, directions=2) == pytest.approx(value, abs=1e-9)
+    # A training of two epochs ends with the weights that were seen, if the second epoch is its best.
+    model, best = train(tmp_path / "short", IntermediateValidationLoss(every=9), 2)
+    assert best.epoch == 1
+    data = batches(DATASET.graphs("train", model.cutoff), 1024)
+    same = LossEntropy(directions=2, tolerance=TOLERANCE, plane_points=0, progress=False)
+    assert same.entropy(model, data) == pytest.approx(value, abs=1e-9)
 
 
 def test_a_search_can_end_a_training(tmp_path):
-    heard = Heard(give_up=2)
+    trial = HearingTrial(give_up=2)
     with pytest.raises(GivenUpError, match="at epoch 2, validation/loss = "):
-        train(tmp_path, partial(WatchValidationLoss, DATASET, every=1, search=heard), 9)
-    assert [step for step, _, _ in heard.values] == [1, 2]
-    assert all(not more_is_better and value > 0 for _, value, more_is_better in heard.values)
+        train(tmp_path, IntermediateValidationLoss(every=1), 9, trial)
+    assert [step for step, _, _ in trial.values] == [1, 2]
+    assert all(not more_is_better and value > 0 for _, value, more_is_better in trial.values)
 
 
 def test_settings_that_cannot_work_are_refused():
-    with pytest.raises(InputError, match=r"pruning\.every=0"):
-        WatchValidationLoss(DATASET, 5.0, every=0)
-    with pytest.raises(InputError, match=r"pruning\.directions=0"):
-        WatchLossEntropy(DATASET, 5.0, every=1, directions=0)
+    with pytest.raises(InputError, match="every=0: give a number greater than 0"):
+        IntermediateValidationLoss(every=0)
+    with pytest.raises(InputError, match="directions=0"):
+        IntermediateLossEntropy(every=1, directions=0)
 
 
-def test_its_name_says_that_it_is_the_cheap_one():
-    assert WatchLossEntropy.key != keys.LOSS_ENTROPY
-    assert keys.more_is_better(WatchLossEntropy.key)
+def test_the_cheap_entropy_never_stands_where_the_full_one_does(tmp_path):
+    """A run that followed the cheap one and then measured records two metrics, both better where they are higher."""
+    recorded = {}
+
+    class Recorder:
+        def __call__(self, value, step, *, more_is_better, told):
+            recorded[told.partition(", ")[2].partition(" = ")[0]] = more_is_better
+
+    train(tmp_path, IntermediateLossEntropy(every=1, directions=1), 2, Recorder())
+    assert set(recorded.values()) == {True}
+    declared = {metric.name for metric in LossEntropy.metrics}
+    assert LOSS_ENTROPY in declared and not declared & set(recorded)

@@ -7,17 +7,16 @@ import pytest
 import torch
 from samples import architectures, ethanol_dataset, small_model
 
-from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.landscape.directions import Directions
-from mlip_sweep.measurement.landscape.grid import displaceable, grid, lines, plane
-from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
+from mlip_sweep.measurement.landscape.grid import displaceable, evaluate_lines, evaluate_plane, grid
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, SATURATION_ENERGY, LossEntropy
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
 
-SIZE = {"directions": 2, "points": 5, "progress": False}
+SIZE = {"directions": 2, "points": 5, "plane_points": 0, "progress": False}
 
 
 class Linear(Potential):
@@ -39,7 +38,7 @@ def test_lines_of_a_linear_model_are_the_parabolas_they_must_be():
     model, dataset = Linear(), ethanol_dataset()
     batch = collate(graphs_of(dataset.train, model.cutoff))
     drawn = Directions(model, seed=0)
-    found = lines(model, [batch], drawn, 2, grid(7, 0.25), progress=False)
+    found = evaluate_lines(model, [batch], drawn, 2, grid(7, 0.25), progress=False)
     counts = torch.tensor([6.0, 2.0, 1.0], dtype=torch.float64)  # H, C, O of ethanol
     for n in range(2):
         for g, t in enumerate(found.t):
@@ -53,8 +52,8 @@ def test_a_plane_holds_its_lines():
     model, dataset = Linear(), ethanol_dataset()
     batch = collate(graphs_of(dataset.train, model.cutoff))
     drawn, t = Directions(model, seed=0), grid(5, 0.25)
-    along = lines(model, [batch], drawn, 2, t, progress=False)
-    surface = plane(model, [batch], drawn, t, progress=False)
+    along = evaluate_lines(model, [batch], drawn, 2, t, progress=False)
+    surface = evaluate_plane(model, [batch], drawn, t, progress=False)
     np.testing.assert_allclose(surface.energy[:, 2], along.energy[0])
     np.testing.assert_allclose(surface.energy[2, :], along.energy[1])
     np.testing.assert_allclose(surface.weighted(2.0, 3.0), 2 * surface.energy + 3 * surface.forces)
@@ -63,7 +62,7 @@ def test_a_plane_holds_its_lines():
 @pytest.mark.parametrize("architecture", architectures())
 def test_splitting_batches_changes_nothing_and_the_centre_is_the_model(architecture):
     model, dataset = model_of(architecture), ethanol_dataset()
-    whole, split = (loss_entropy(model, dataset, max_atoms=n, **SIZE) for n in (4096, 20))
+    whole, split = (LossEntropy(max_atoms=n, **SIZE)(model, dataset) for n in (4096, 20))
     np.testing.assert_allclose(whole.arrays["forces"], split.arrays["forces"], rtol=1e-4)
     batch = collate(graphs_of(dataset.train, model.cutoff))
     centre = (model(batch).forces - batch.forces).square().mean().sqrt().item()
@@ -77,7 +76,7 @@ def test_the_model_is_left_as_it_was_found(architecture):
     next(model.parameters()).requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     wanted = [p.requires_grad for p in model.parameters()]
-    loss_entropy(model, ethanol_dataset(), plane_points=3, **SIZE)
+    LossEntropy(**{**SIZE, "plane_points": 3})(model, ethanol_dataset())
     assert model.training
     assert [p.requires_grad for p in model.parameters()] == wanted
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -103,17 +102,17 @@ def test_report_names_saturation_and_lost_points():
     with torch.no_grad():
         flat.w.mul_(1e-9)
     exact = [replace(f, energy=f.energy * 1e-9) for f in exact]
-    report = loss_entropy(flat, replace(dataset, train=exact), **SIZE)
-    assert report.metrics[keys.LANDSCAPE_SATURATION_ENERGY] == 1.0
-    assert report.metrics[keys.LOSS_ENTROPY] == pytest.approx(np.log(5), abs=1e-3)
+    report = LossEntropy(**SIZE)(flat, replace(dataset, train=exact))
+    assert report.metrics[SATURATION_ENERGY] == 1.0
+    assert report.metrics[LOSS_ENTROPY] == pytest.approx(np.log(5), abs=1e-3)
     assert any("close to its ceiling" in note for note in report.notes)
 
 
 def test_any_split_and_no_other():
     model, dataset = Linear(), ethanol_dataset()
-    values = {s: loss_entropy(model, dataset, split=s, **SIZE).metrics[keys.LOSS_ENTROPY] for s in ("train", "1200K")}
+    values = {s: LossEntropy(split=s, **SIZE)(model, dataset).metrics[LOSS_ENTROPY] for s in ("train", "1200K")}
     assert values["train"] != values["1200K"]
     with pytest.raises(InputError, match=r"split=500K.*300K"):
-        loss_entropy(model, dataset, split="500K", **SIZE)
+        LossEntropy(split="500K", **SIZE)(model, dataset)
     with pytest.raises(InputError, match="directions=0"):
-        loss_entropy(model, dataset, directions=0)
+        LossEntropy(directions=0, plane_points=0)(model, dataset)

@@ -8,16 +8,20 @@ import pytest
 import torch
 from samples import architectures, ethanol_dataset, small_model
 
-from mlip_sweep import keys
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches, collate
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.landscape.adaptive import sampled_lines
+from mlip_sweep.measurement.landscape.adaptive import sample_lines
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import EntropySettings, entropy_of
-from mlip_sweep.measurement.landscape.grid import grid, lines
-from mlip_sweep.measurement.landscape.interpolation import Line, from_arrays, to_arrays
-from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy, quick_entropy
+from mlip_sweep.measurement.landscape.grid import evaluate_lines, grid
+from mlip_sweep.measurement.landscape.interpolation import LineNodes, from_arrays, to_arrays
+from mlip_sweep.measurement.landscape.loss_entropy import (
+    DIRECTIONS,
+    EVALUATIONS,
+    LOSS_ENTROPY,
+    LossEntropy,
+)
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
 
@@ -56,13 +60,13 @@ def model_and_data(architecture, trained):
         energy = found.energy + 0.009 * torch.randn(found.energy.shape, generator=noise, dtype=torch.float64)
         forces = found.forces + 0.010 * torch.randn(found.forces.shape, generator=noise, dtype=torch.float64)
         batch = replace(batch, energy=energy.detach(), forces=forces)
-    return model, [batch], lines(model, [batch], Directions(model, seed=0), N, T, progress=False)
+    return model, [batch], evaluate_lines(model, [batch], Directions(model, seed=0), N, T, progress=False)
 
 
 def both(model, data, settings=SETTINGS, full=None):
     """S of the full evaluation, what the adaptive one found, and its S."""
-    full = full or lines(model, data, Directions(model, seed=0), N, T, progress=False)
-    found = sampled_lines(model, data, Directions(model, seed=0), N, T, settings, tolerance=0.01, progress=False)
+    full = full or evaluate_lines(model, data, Directions(model, seed=0), N, T, progress=False)
+    found = sample_lines(model, data, Directions(model, seed=0), N, T, settings, tolerance=0.01, progress=False)
     s = [entropy_of(c.energy, c.forces, settings, n_bootstrap=0).total for c in (full, found.curves)]
     return s[0], found, s[1]
 
@@ -85,7 +89,7 @@ def test_the_entropy_is_that_of_the_full_landscape(architecture, trained, hotnes
 def test_evaluations_are_what_is_counted():
     model = Wave(1.0)
     data = data_of(model)
-    found = sampled_lines(model, data, Directions(model, seed=0), N, T, SETTINGS, tolerance=0.01, progress=False)
+    found = sample_lines(model, data, Directions(model, seed=0), N, T, SETTINGS, tolerance=0.01, progress=False)
     assert model.calls == found.evaluations
 
 
@@ -104,15 +108,15 @@ def test_a_landscape_too_wild_to_interpolate_is_evaluated(k):
 def test_any_grid(points):
     model, t = Wave(30.0), grid(points, 0.25)
     data = data_of(model)
-    full = lines(model, data, Directions(model, seed=0), N, t, progress=False)
-    found = sampled_lines(model, data, Directions(model, seed=0), N, t, SETTINGS, tolerance=1e-9, progress=False)
+    full = evaluate_lines(model, data, Directions(model, seed=0), N, t, progress=False)
+    found = sample_lines(model, data, Directions(model, seed=0), N, t, SETTINGS, tolerance=1e-9, progress=False)
     np.testing.assert_allclose(found.curves.energy, full.energy, rtol=1e-6)
 
 
 def test_points_without_a_loss_are_the_same_as_in_the_full_landscape():
     model = Wave(1.0, lost_beyond=0.1)
     data = data_of(model)
-    full = lines(model, data, Directions(model, seed=0), N, T, progress=False)
+    full = evaluate_lines(model, data, Directions(model, seed=0), N, T, progress=False)
     expected, found, entropy = both(model, data, full=full)
     assert np.isnan(full.energy).any()
     np.testing.assert_allclose(found.curves.energy, full.energy, rtol=1e-12)
@@ -123,7 +127,7 @@ def test_points_without_a_loss_are_the_same_as_in_the_full_landscape():
 
 def test_a_node_gives_what_was_evaluated_there():
     model, data, full = model_and_data("nequip", True)
-    found = sampled_lines(model, data, Directions(model, seed=0), N, T, SETTINGS, tolerance=0.01, progress=False)
+    found = sample_lines(model, data, Directions(model, seed=0), N, T, SETTINGS, tolerance=0.01, progress=False)
     for k, line in enumerate(found.lines):
         here = np.isin(T, line.t)
         assert here.sum() == len(line.t)
@@ -138,7 +142,7 @@ def test_errors_quadratic_in_t_are_followed_exactly():
     errors = a + b * nodes + c * nodes**2  # (50, M)
     products = errors.T @ errors / 50
     expected = np.sqrt(np.mean((a + b * t + c * t**2) ** 2, axis=0))
-    np.testing.assert_allclose(Line(nodes, products, products).rmse(t), [expected, expected], rtol=1e-10)
+    np.testing.assert_allclose(LineNodes(nodes, products, products).rmse(t), [expected, expected], rtol=1e-10)
 
 
 def test_directions_are_added_until_the_entropy_is_certain():
@@ -146,7 +150,7 @@ def test_directions_are_added_until_the_entropy_is_certain():
 
     def stderr_and_curves(target):
         drawn = Directions(model, seed=0)
-        found = sampled_lines(
+        found = sample_lines(
             model, data, drawn, 10, T, SETTINGS, tolerance=0.01, target_stderr=target, progress=False
         ).curves
         return entropy_of(found.energy, found.forces, SETTINGS).total_stderr, found.forces
@@ -166,29 +170,31 @@ def test_a_quick_estimate_is_the_same_measurement_and_leaves_no_trace(architectu
     sum(p.sum() for p in model.parameters()).backward()
     before = [(p.detach().clone(), p.grad.clone()) for p in model.parameters()]
     state = torch.get_rng_state()
+    measurement = LossEntropy(directions=3, tolerance=0.03, seed=1, plane_points=0, progress=False)
     with torch.no_grad():
-        entropy = quick_entropy(model, batches(graphs_of(dataset.train, model.cutoff)), directions=3, seed=1)
+        data = batches(graphs_of(dataset.train, model.cutoff))
+        entropy = measurement.entropy(model, data)
     assert model.training and all(p.requires_grad for p in model.parameters())
     assert all(
         torch.equal(p, a) and torch.equal(p.grad, g) for p, (a, g) in zip(model.parameters(), before, strict=True)
     )
     assert torch.equal(torch.get_rng_state(), state)
-    report = loss_entropy(model, dataset, directions=3, tolerance=0.03, seed=1, progress=False)
-    assert entropy == pytest.approx(report.metrics[keys.LOSS_ENTROPY], abs=1e-9)
-    assert report.metrics[keys.LANDSCAPE_DIRECTIONS] == 3
-    assert report.metrics[keys.LANDSCAPE_EVALUATIONS] < 60
+    report = measurement(model, dataset)
+    assert entropy == pytest.approx(report.metrics[LOSS_ENTROPY], abs=1e-9)
+    assert report.metrics[DIRECTIONS] == 3
+    assert report.metrics[EVALUATIONS] < 60
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"method": "fast"}, "method=fast: choose one of adaptive, full"),
+        ({"method": "fast"}, "method='fast': choose 'adaptive' or 'full'"),
         ({"tolerance": 0.0}, "tolerance=0"),
-        ({"normalization": "batch"}, "normalization=batch: choose one of filter, layer, model, irreps"),
+        ({"normalization": "batch"}, "normalization='batch': choose one of filter, layer, model, irreps"),
         ({"target_stderr": 0.05, "method": "full"}, "target_stderr"),
         ({"target_stderr": -1.0}, "target_stderr"),
     ],
 )
 def test_useless_settings_are_refused(setting, message):
     with pytest.raises(InputError, match=message):
-        loss_entropy(Wave(1.0), ethanol_dataset(), **setting)
+        LossEntropy(**setting)

@@ -1,7 +1,5 @@
 """Survival arithmetic by hand, the protocol's start against ASE, and the report as a whole."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -10,12 +8,20 @@ from ase.md.velocitydistribution import Stationary
 from scipy import stats
 from toys import Springs, dataset_of, frame_of
 
-from mlip_sweep import keys
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, simulate, starting_geometry
 from mlip_sweep.measurement.dynamics.survival import log_rank, survival
-from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
-from mlip_sweep.measurement.interface import check_measurement
+from mlip_sweep.measurement.dynamics.time_to_failure import (
+    CONTROL_SURVIVAL,
+    DURATION,
+    MEAN_TEMPERATURE,
+    SURVIVAL_FRACTION,
+    TIME_TO_FAILURE,
+    TIME_TO_FAILURE_LOW,
+    TIME_TO_FAILURE_PAPER,
+    TimeToFailure,
+    failures,
+)
 
 ETHANOL = frame_of(molecule("CH3CH2OH"), energy=-10.0, origin="the start")
 
@@ -128,17 +134,17 @@ def test_the_start_is_the_lowest_clean_label():
 
 def test_a_model_that_holds_and_one_that_does_not():
     settings = {"duration_ps": 0.1, "replicas": 4, "progress": False}
-    held = time_to_failure(Network(), dataset_of([ETHANOL]), **settings)
-    assert held.metrics[keys.MD_SURVIVAL_FRACTION] == 1.0
-    assert held.metrics[keys.MD_TIME_TO_FAILURE] == pytest.approx(0.1)
-    assert held.metrics[keys.MD_TIME_TO_FAILURE_PAPER] == pytest.approx(0.101)
-    assert held.metrics[keys.MD_DURATION] == pytest.approx(0.1)
-    assert 300 < held.metrics[keys.MD_TEMPERATURE] < 2000
+    held = TimeToFailure(**settings)(Network(), dataset_of([ETHANOL]))
+    assert held.metrics[SURVIVAL_FRACTION] == 1.0
+    assert held.metrics[TIME_TO_FAILURE] == pytest.approx(0.1)
+    assert held.metrics[TIME_TO_FAILURE_PAPER] == pytest.approx(0.101)
+    assert held.metrics[DURATION] == pytest.approx(0.1)
+    assert 300 < held.metrics[MEAN_TEMPERATURE] < 2000
     assert any("same time" in note for note in held.notes)
-    lost = time_to_failure(Explosive(), dataset_of([ETHANOL]), **settings)
-    assert lost.metrics[keys.MD_SURVIVAL_FRACTION] == 0.0
-    assert lost.metrics[keys.md_failures("bond")] == 4.0
-    assert 0.0 < lost.metrics[keys.MD_TIME_TO_FAILURE_LOW] <= lost.metrics[keys.MD_TIME_TO_FAILURE] < 0.1
+    lost = TimeToFailure(**settings)(Explosive(), dataset_of([ETHANOL]))
+    assert lost.metrics[SURVIVAL_FRACTION] == 0.0
+    assert lost.metrics[failures("bond")] == 4.0
+    assert 0.0 < lost.metrics[TIME_TO_FAILURE_LOW] <= lost.metrics[TIME_TO_FAILURE] < 0.1
     assert lost.tables["criteria"].values.tolist() == [
         ["position", "finite", 0],
         ["bond", "2 Å", 4],
@@ -147,33 +153,33 @@ def test_a_model_that_holds_and_one_that_does_not():
     ]
     table = lost.tables["replicas"]
     assert list(table.columns) == ["replica", "time_ps", "failed", "reason", "seed"]
-    assert table["time_ps"].mean() == pytest.approx(lost.metrics[keys.MD_TIME_TO_FAILURE])
+    assert table["time_ps"].mean() == pytest.approx(lost.metrics[TIME_TO_FAILURE])
     assert held.arrays["temperature_K"].shape == (101, 4)
     assert lost.arrays["temperature_K"].shape[0] <= 1 + 1000 * table["time_ps"].max()  # ends with the last replica
     for report in (held, lost):
         assert set(report.figures) == {"survival", "temperature"}
-        assert all(np.isfinite(v) or name == keys.MD_TEMPERATURE for name, v in report.metrics.items())
+        assert all(np.isfinite(v) or name == MEAN_TEMPERATURE for name, v in report.metrics.items())
 
 
 def test_what_was_looked_for_is_recorded():
     settings = {"criteria": ["temperature"], "thermostat": "langevin", "duration_ps": 0.02, "replicas": 2}
-    report = time_to_failure(Explosive(), dataset_of([ETHANOL]), max_temperature_ratio=1.5, progress=False, **settings)
+    report = TimeToFailure(max_temperature_ratio=1.5, progress=False, **settings)(Explosive(), dataset_of([ETHANOL]))
     found = {name.removeprefix("md_failures_"): n for name, n in report.metrics.items() if "md_failures_" in name}
     assert found == {"position": 0.0, "energy": 0.0, "forces": 0.0, "temperature": 2.0}
 
 
 def test_a_model_of_nan_fails_at_time_zero():
-    report = time_to_failure(Network(stiffness=float("nan")), dataset_of([ETHANOL]), replicas=3, progress=False)
-    assert report.metrics[keys.MD_TIME_TO_FAILURE] == 0.0
-    assert report.metrics[keys.MD_TIME_TO_FAILURE_PAPER] == 0.0
-    assert report.metrics[keys.md_failures("energy")] == 3.0
-    assert np.isnan(report.metrics[keys.MD_TEMPERATURE])
+    report = TimeToFailure(replicas=3, progress=False)(Network(stiffness=float("nan")), dataset_of([ETHANOL]))
+    assert report.metrics[TIME_TO_FAILURE] == 0.0
+    assert report.metrics[TIME_TO_FAILURE_PAPER] == 0.0
+    assert report.metrics[failures("energy")] == 3.0
+    assert np.isnan(report.metrics[MEAN_TEMPERATURE])
 
 
 def test_the_same_seed_gives_the_same_numbers():
     settings = {"duration_ps": 0.05, "replicas": 3, "progress": False}
     first, again, other = (
-        time_to_failure(Explosive(), dataset_of([ETHANOL]), seed=seed, **settings) for seed in (1, 1, 2)
+        TimeToFailure(seed=seed, **settings)(Explosive(), dataset_of([ETHANOL])) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first.arrays["temperature_K"], again.arrays["temperature_K"])
     assert first.metrics == pytest.approx(again.metrics, nan_ok=True)
@@ -191,20 +197,19 @@ def test_temperature_is_that_of_the_kinetic_energy():
     ("setting", "message"),
     [
         ({"replicas": 0}, r"replicas=0"),
-        ({"velocities": "hot"}, r"velocities='hot': choose one of maxwell, paper"),
+        ({"velocities": "hot"}, r"velocities='hot': choose 'maxwell' or 'paper'"),
         ({"duration_ps": 1e-5}, "shorter than one timestep"),
         ({"max_bond_A": 1.2}, r"max_bond_A=1\.2: bond .* of the starting geometry \(the start\) is already 1\.5"),
     ],
 )
 def test_what_cannot_work_is_refused(setting, message):
     with pytest.raises(InputError, match=message):
-        time_to_failure(Network(), dataset_of([ETHANOL]), progress=False, **setting)
+        TimeToFailure(progress=False, **setting)(Network(), dataset_of([ETHANOL]))
     with pytest.raises(InputError, match=message):  # and before a model is trained for it
-        check_measurement(partial(time_to_failure, **setting), dataset_of([ETHANOL]))
+        TimeToFailure(**setting).check(dataset_of([ETHANOL]))
 
 
 def test_without_a_reference_there_is_no_control():
-    report = time_to_failure(
-        Network(), dataset_of([ETHANOL]), control_replicas=2, replicas=1, duration_ps=0.002, progress=False
-    )
-    assert keys.MD_CONTROL_SURVIVAL not in report.metrics
+    measurement = TimeToFailure(control_replicas=2, replicas=1, duration_ps=0.002, progress=False)
+    report = measurement(Network(), dataset_of([ETHANOL]))
+    assert CONTROL_SURVIVAL not in report.metrics

@@ -1,7 +1,5 @@
 """Trajectories as files that ASE reads back."""
 
-from functools import partial
-
 import ase.io
 import numpy as np
 import pytest
@@ -13,9 +11,8 @@ from toys import LennardJones, Springs, dataset_of, frame_of
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import UNLIMITED, Limits
-from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
+from mlip_sweep.measurement.dynamics.time_to_failure import TimeToFailure
 from mlip_sweep.measurement.dynamics.trajectories import write_extxyz
-from mlip_sweep.measurement.interface import check_measurement
 
 ARGON = LennardJones(sigma=3.4, epsilon=0.0104, cutoff=6.0, onset=4.5)
 
@@ -67,8 +64,8 @@ def test_the_last_frame_of_a_failed_replica_says_why(tmp_path):
 def test_the_report_brings_a_file_a_replica_where_they_are_asked_for(tmp_path):
     data = dataset_of([frame_of(argon())])
     settings = {"duration_ps": 0.01, "replicas": 2, "temperature_K": 100.0, "criteria": [], "progress": False}
-    assert not time_to_failure(ARGON, data, **settings).files
-    report = time_to_failure(ARGON, data, trajectory_every=5, **settings)
+    assert not TimeToFailure(**settings)(ARGON, data).files
+    report = TimeToFailure(trajectory_every=5, **settings)(ARGON, data)
     assert list(report.files) == ["trajectories/replica_00.xyz", "trajectories/replica_01.xyz"]
     report.files["trajectories/replica_01.xyz"](tmp_path / "b.xyz")
     assert len(ase.io.read(tmp_path / "b.xyz", ":")) == 3
@@ -76,4 +73,4 @@ def test_the_report_brings_a_file_a_replica_where_they_are_asked_for(tmp_path):
 
 def test_an_interval_of_zero_is_refused_before_the_training():
     with pytest.raises(InputError, match="trajectory_every=0"):
-        check_measurement(partial(time_to_failure, trajectory_every=0, criteria=[]), dataset_of([frame_of(argon())]))
+        TimeToFailure(trajectory_every=0)

@@ -8,11 +8,10 @@ import pytest
 import torch
 from samples import TINY, architectures, ethanol_dataset, ethanol_frames, small_model
 
-from mlip_sweep import keys
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.dynamics.time_to_failure import time_to_failure
-from mlip_sweep.measurement.landscape.loss_entropy import loss_entropy
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE, TimeToFailure
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LossEntropy
 from mlip_sweep.models.compiled import compile_potential
 
 # Writes the graph out and differentiates it as the default does, but runs torch's own kernels: no minutes of compiling.
@@ -85,8 +84,8 @@ def test_a_lone_atom_has_an_energy(architecture):
 def test_measurements_of_compiled_kernels_agree(architecture):
     model, dataset = tiny(architecture), ethanol_dataset()
     measures = {
-        keys.LOSS_ENTROPY: lambda: loss_entropy(model, dataset, directions=3, progress=False),
-        keys.MD_TIME_TO_FAILURE: lambda: time_to_failure(model, dataset, replicas=4, duration_ps=0.1, progress=False),
+        LOSS_ENTROPY: lambda: LossEntropy(directions=3, progress=False, plane_points=0)(model, dataset),
+        TIME_TO_FAILURE: lambda: TimeToFailure(replicas=4, duration_ps=0.1, progress=False)(model, dataset),
     }
     eager = [measure().metrics[name] for name, measure in measures.items()]
     compile_potential(model, batch_of(3), training=False)

@@ -6,7 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from hydra_plugins.optuna_async_sweeper.config import TARGET
-from mlip_sweep import keys
+from mlip_sweep.comparison.runs import declared_metrics
+from mlip_sweep.metrics import more_is_better, objective
 from mlip_sweep.multirun.best import best, crown
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.models import local_path, log_model
@@ -16,7 +17,7 @@ from mlip_sweep.tracking.run import record
 
 def runs(*values: dict[str, float], status: str = "FINISHED") -> list[StoredRun]:
     return [
-        StoredRun(str(n), str(n), status, datetime.now(UTC), {}, {keys.objective(k): v for k, v in found.items()}, {})
+        StoredRun(str(n), str(n), status, datetime.now(UTC), {}, {objective(k): v for k, v in found.items()}, {})
         for n, found in enumerate(values)
     ]
 
@@ -57,7 +58,7 @@ def test_the_front_of_several_objectives():
     ],
 )
 def test_what_is_better(metric, better):
-    assert keys.more_is_better(metric) is better
+    assert more_is_better(metric, declared_metrics()) is better
 
 
 @pytest.mark.parametrize(("sweeper", "winner"), [({}, "b"), ({"_target_": TARGET, "direction": "minimize"}, "a")])
@@ -68,7 +69,7 @@ def test_the_best_model_of_a_sweep_is_registered(uri, tmp_path, sweeper, winner)
             (tmp_path / name / "checkpoint.pt").write_text(name)
             with record(uri=uri, experiment="crowned", name=name, parent_run_id=parent.run_id) as rec:
                 rec.tag("model", f"models:/{log_model(rec, tmp_path / name)}")
-                rec.metrics({keys.objective("loss_entropy"): entropy})
+                rec.metrics({objective("loss_entropy"): entropy})
         config = {"objective": "loss_entropy", "tracking": {"register": "pot"}, "hydra": {"sweeper": sweeper}}
         said = crown(parent, stored_runs(uri, "crowned", parent.run_id), OmegaConf.create(config))
     assert f"best: [{winner}]" in said[0]

@@ -11,11 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from mlip_sweep import keys
 from mlip_sweep.measurement.interface import Report
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
+from mlip_sweep.metrics import wall_time
 from mlip_sweep.tracking import environment, store
 from mlip_sweep.tracking.read import close_abandoned, stored_bytes, stored_runs
 from mlip_sweep.tracking.run import flatten, one_line, record
+from mlip_sweep.training.metrics import TRAIN_LOSS, VALIDATION_LOSS
 
 
 def stored(uri, run_id):
@@ -41,7 +43,7 @@ def test_finished_run_keeps_what_went_in_and_came_out(uri):
     assert run.metrics["finite"] == 0.25
     assert math.isnan(run.metrics["missing"])
     assert run.metrics["huge"] == math.inf
-    assert run.metrics[keys.wall_time("train")] >= 0
+    assert run.metrics[wall_time("train")] >= 0
     assert run.tags["version.torch"].startswith("2.")
     assert {"version.e3nn", "version.mlflow", "system.host", "sweep"} <= run.tags.keys()
     assert stored_bytes(uri, rec.run_id, "config.yaml") == b"seed: 1\n"
@@ -58,7 +60,7 @@ def test_report_is_stored_by_its_name(uri, tmp_path):
     figure = Figure()
     figure.add_subplot().plot([0, 1], [1, 0])
     report = Report(
-        metrics={keys.LOSS_ENTROPY: 1.5},
+        metrics={LOSS_ENTROPY: 1.5},
         arrays={"t": np.linspace(-0.25, 0.25, 81), "energy": np.ones((20, 81))},
         tables={"errors": pd.DataFrame({"set": ["300K"], "rmse": [1.25]})},
         figures={"mean": figure},
@@ -76,7 +78,7 @@ def test_report_is_stored_by_its_name(uri, tmp_path):
     assert stored_bytes(uri, rec.run_id, "landscape/mean.png").startswith(b"\x89PNG")
     assert stored_bytes(uri, rec.run_id, "landscape/paths/one.txt") == b"a line"
     assert stored_bytes(uri, rec.run_id, "landscape/notes.txt") == b"window saturated: 77 of 81 points\n"
-    assert stored(uri, rec.run_id).metrics == {keys.LOSS_ENTROPY: 1.5}
+    assert stored(uri, rec.run_id).metrics == {LOSS_ENTROPY: 1.5}
 
 
 def test_failed_run_says_where_and_why(uri):
@@ -90,7 +92,7 @@ def test_failed_run_says_where_and_why(uri):
     assert run.status == "FAILED"
     assert run.tags["error"] == "ValueError: first line second line"
     assert run.tags["error.phase"] == "data"
-    assert keys.wall_time("data") in run.metrics
+    assert wall_time("data") in run.metrics
     assert b"Traceback" in stored_bytes(uri, rec.run_id, "error.txt")
 
 
@@ -130,14 +132,14 @@ def test_sigterm_kills_the_run_and_the_handler_before_comes_back(uri):
 def test_metrics_of_lightning_all_arrive(uri):
     with record(uri=uri, experiment="runs", name="logged") as rec:
         for step in range(100):
-            rec.logger.log_metrics({keys.TRAIN_LOSS: float(step), "epoch": step}, step=step)
+            rec.logger.log_metrics({TRAIN_LOSS: float(step), "epoch": step}, step=step)
         rec.logger.finalize("success")
-        rec.logger.log_metrics({keys.VALIDATION_LOSS: 7.0}, step=100)
+        rec.logger.log_metrics({VALIDATION_LOSS: 7.0}, step=100)
         assert stored(uri, rec.run_id).status == "RUNNING"  # Lightning's end is not the run's
-    history = store.client(uri).get_metric_history(rec.run_id, keys.TRAIN_LOSS)
+    history = store.client(uri).get_metric_history(rec.run_id, TRAIN_LOSS)
     assert sorted((m.step, m.value) for m in history) == [(n, float(n)) for n in range(100)]
     run = stored(uri, rec.run_id)
-    assert run.metrics == {keys.TRAIN_LOSS: 99.0, keys.VALIDATION_LOSS: 7.0}
+    assert run.metrics == {TRAIN_LOSS: 99.0, VALIDATION_LOSS: 7.0}
 
 
 def test_metrics_arrive_from_every_task_of_a_slurm_job(uri, monkeypatch):
@@ -145,8 +147,8 @@ def test_metrics_arrive_from_every_task_of_a_slurm_job(uri, monkeypatch):
         rank_zero_only, "rank", 3
     )  # what Lightning makes of SLURM_PROCID; each task is a run of its own
     with record(uri=uri, experiment="runs", name="task 3") as rec:
-        rec.logger.log_metrics({keys.TRAIN_LOSS: 2.0}, step=0)
-    assert stored(uri, rec.run_id).metrics == {keys.TRAIN_LOSS: 2.0}
+        rec.logger.log_metrics({TRAIN_LOSS: 2.0}, step=0)
+    assert stored(uri, rec.run_id).metrics == {TRAIN_LOSS: 2.0}
 
 
 def test_a_metric_that_cannot_be_stored_fails_the_run(uri):

@@ -9,13 +9,14 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from samples import architectures, ethanol_dataset, small_model
 
-from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import evaluation_loader, graphs_of
 from mlip_sweep.errors import InputError
+from mlip_sweep.models.targets import residuals
 from mlip_sweep.training.averaging import ExponentialAverage, StochasticAverage
 from mlip_sweep.training.fit import Recipe, fit
-from mlip_sweep.training.loss import ErrorSums, LossWeights
+from mlip_sweep.training.loss import MeanSquares, weighted_loss
+from mlip_sweep.training.metrics import VALIDATION_LOSS
 from mlip_sweep.training.weight_cycle import WeightCycle
 
 EPOCHS = 8
@@ -24,10 +25,10 @@ RECIPES = {
     "none": {},
     "ema": {"averaging": lambda: ExponentialAverage(0.9)},
     "swa": {"averaging": lambda: StochasticAverage(0.5, 0.002)},
-    "weight_cycle": {"cycle": lambda: WeightCycle(0.5, 1000.0, 1.0, 0.002)},
+    "weight_cycle": {"cycle": lambda: WeightCycle(0.5, 0.002, energy_weight=1000.0, forces_weight=1.0)},
     "swa and weight_cycle": {
         "averaging": lambda: StochasticAverage(0.5, 0.002),
-        "cycle": lambda: WeightCycle(0.5, 1000.0, 1.0, 0.002),
+        "cycle": lambda: WeightCycle(0.5, 0.002, energy_weight=1000.0, forces_weight=1.0),
     },
 }
 
@@ -55,11 +56,11 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if batch_idx == 0:
-            self.weights.append(pl_module.weights)
+            self.weights.append(pl_module.loss.weights)
             self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_end(self, trainer, pl_module):
-        self.validation.append(float(trainer.callback_metrics[keys.VALIDATION_LOSS]))
+        self.validation.append(float(trainer.callback_metrics[VALIDATION_LOSS]))
 
 
 def settings(**changes) -> TrainerSettings:
@@ -69,8 +70,8 @@ def settings(**changes) -> TrainerSettings:
 
 def recipe(name: str = "none") -> Recipe:
     parts = {part: make() for part, make in RECIPES[name].items()}
-    weights = LossWeights(1.0, 1000.0)
-    return Recipe(partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True), weights, weights, **parts)
+    loss = weighted_loss({"energy": 1.0, "forces": 1000.0})
+    return Recipe(partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True), loss, loss, **parts)
 
 
 def train(folder, name="none", architecture="nequip", callbacks=(), **changes):
@@ -82,11 +83,10 @@ def train(folder, name="none", architecture="nequip", callbacks=(), **changes):
 
 
 def validation_loss(model) -> float:
-    errors = ErrorSums.empty()
+    errors = MeanSquares()
     for batch in evaluation_loader(graphs_of(ethanol_dataset().validation, model.cutoff)):
-        errors.add(model(batch), batch)
-    energy, forces = errors.mse()
-    return float(energy + 1000.0 * forces)
+        errors.add(residuals(model, batch))
+    return float(errors.values["energy"] + 1000.0 * errors.values["forces"])
 
 
 @pytest.mark.parametrize("architecture", architectures())
@@ -135,7 +135,8 @@ def test_the_kept_weights_are_those_that_were_scored(name, architecture, tmp_pat
 def test_weight_cycle_changes_weights_and_rate_at_its_epoch(architecture, tmp_path):
     watch = Watch()
     train(tmp_path, "weight_cycle", architecture, callbacks=[watch])
-    assert watch.weights == [LossWeights(1.0, 1000.0)] * 4 + [LossWeights(1000.0, 1.0)] * 4
+    forces_first, energy_then = {"energy": 1.0, "forces": 1000.0}, {"energy": 1000.0, "forces": 1.0}
+    assert watch.weights == [forces_first] * 4 + [energy_then] * 4
     assert watch.rates == [0.01] * 4 + [0.002] * 4
 
 
@@ -189,7 +190,9 @@ def test_early_stopping_waits_as_long_as_asked_and_again_in_a_new_stage(architec
 
     still = replace(recipe(), optimizer=partial(torch.optim.SGD, lr=0.0))  # never better than its first epoch
     assert epochs(still, "plain") == 6
-    assert epochs(replace(still, cycle=WeightCycle(0.5, 1.0, 1.0, None)), "staged") == EPOCHS
+    assert (
+        epochs(replace(still, cycle=WeightCycle(0.5, None, energy_weight=1.0, forces_weight=1.0)), "staged") == EPOCHS
+    )
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])

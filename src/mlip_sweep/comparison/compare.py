@@ -9,10 +9,12 @@ from rich.text import Text
 
 from mlip_sweep.comparison.figures import landscape_figure, prediction_figure, survival_figure
 from mlip_sweep.comparison.findings import correlations, findings
-from mlip_sweep.comparison.runs import read_landscape, read_replicas, read_runs
+from mlip_sweep.comparison.runs import declared_metrics, read_landscape, read_replicas, runs_table
 from mlip_sweep.comparison.statistics import Correlation
 from mlip_sweep.comparison.tables import summarise, terminal_table
 from mlip_sweep.errors import InputError
+from mlip_sweep.metrics import Metric
+from mlip_sweep.tracking.read import stored_runs
 from mlip_sweep.tracking.store import resolve, ui_hint
 
 FIGURE_DPI = 150
@@ -28,6 +30,7 @@ class Comparison:
         correlations: over the finished runs.
         files: what was written.
         where: how the runs themselves are opened.
+        declared: what is known of the metrics.
     """
 
     table: pd.DataFrame
@@ -35,12 +38,13 @@ class Comparison:
     correlations: dict[str, Correlation]
     files: list[Path]
     where: str
+    declared: tuple[Metric, ...]
 
     def show(self, title: str = "", console: Console | None = None) -> None:
         """Table, findings and places, on the terminal; a narrow one gets fewer columns, comparison.csv has all."""
         console = console or Console()
         lines = [Text(f"• {line}") for line in self.findings]
-        console.print(Group(terminal_table(self.table, title, console.width), *lines))
+        console.print(Group(terminal_table(self.table, title, console.width, self.declared), *lines))
         places = f"stored: {self.files[0].parent}/\nopen:   {self.where}"
         console.print(Text(places), soft_wrap=True)  # one line each, to be copied
 
@@ -56,7 +60,8 @@ def compare(
     Raises:
         InputError: there are no such runs, or the store does not serve.
     """
-    runs = read_runs(uri, experiment, parent)
+    stored = stored_runs(uri, experiment, parent)
+    runs = runs_table(stored)
     if runs.empty:
         raise InputError(
             f"no runs to compare in {uri} (experiment {experiment!r}, sweep {parent!r}): run a sweep first, "
@@ -82,4 +87,4 @@ def compare(
         if figure is not None:
             files.append(folder / f"{name}.png")
             figure.savefig(files[-1], dpi=FIGURE_DPI)
-    return Comparison(table, lines, correlations(table), files, ui_hint(resolve(uri), parent))
+    return Comparison(table, lines, correlations(table), files, ui_hint(resolve(uri), parent), declared_metrics(stored))

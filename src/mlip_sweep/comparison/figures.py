@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from mlip_sweep import keys
 from mlip_sweep.comparison.findings import correlations
 from mlip_sweep.comparison.runs import Landscape, Replicas
 from mlip_sweep.comparison.tables import pooled_forces
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE, TIME_TO_FAILURE_HIGH, TIME_TO_FAILURE_LOW
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
 
 # Okabe & Ito's palette without its yellow, which is too light for lines; dashes tell apart what repeats a colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -89,16 +91,16 @@ def survival_figure(table: pd.DataFrame, replicas: Mapping[str, Replicas]) -> Fi
 def prediction_figure(table: pd.DataFrame) -> Figure | None:
     """S and forces RMSE, each against time-to-failure, with their correlations; None with fewer than two runs."""
     forces = pooled_forces(table)
-    measures = {keys.LOSS_ENTROPY: "S and time-to-failure", forces: "forces RMSE and time-to-failure"}
+    measures = {LOSS_ENTROPY: "S and time-to-failure", forces: "forces RMSE and time-to-failure"}
     finished = table[table["status"] == "FINISHED"]
     present = [name for name in measures if name in finished and finished[name].notna().any()]
-    if keys.MD_TIME_TO_FAILURE not in finished or not present:
+    if TIME_TO_FAILURE not in finished or not present:
         return None
-    rows = finished[finished[keys.MD_TIME_TO_FAILURE].notna() & finished[present].notna().any(axis=1)]
+    rows = finished[finished[TIME_TO_FAILURE].notna() & finished[present].notna().any(axis=1)]
     if len(rows) < 2:
         return None
     labels = {
-        keys.LOSS_ENTROPY: "loss entropy S (nat), ± standard error",
+        LOSS_ENTROPY: "loss entropy S (nat), ± standard error",
         forces: f"forces RMSE, {_set_label(forces)} (meV/Å)",
     }
     found = correlations(table)
@@ -112,8 +114,8 @@ def prediction_figure(table: pd.DataFrame) -> Figure | None:
             colour, _, marker = styles[row["run_id"]]
             axes.errorbar(
                 row[name],
-                row[keys.MD_TIME_TO_FAILURE],
-                xerr=row.get(keys.LOSS_ENTROPY_STDERR) if name == keys.LOSS_ENTROPY else None,
+                row[TIME_TO_FAILURE],
+                xerr=row.get(LOSS_ENTROPY_STDERR) if name == LOSS_ENTROPY else None,
                 yerr=_time_error(row),
                 color=colour,
                 marker=marker,
@@ -175,17 +177,15 @@ def _legend(figure: Figure, names: Mapping[str, str], *, points: bool = False) -
 
 
 def _time_error(row: pd.Series) -> list[list[float]] | None:
-    low, high = row.get(keys.MD_TIME_TO_FAILURE_LOW), row.get(keys.MD_TIME_TO_FAILURE_HIGH)
+    low, high = row.get(TIME_TO_FAILURE_LOW), row.get(TIME_TO_FAILURE_HIGH)
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return None
-    value = row[keys.MD_TIME_TO_FAILURE]
+    value = row[TIME_TO_FAILURE]
     return [[max(value - low, 0.0)], [max(high - value, 0.0)]]
 
 
 def _set_label(forces: str) -> str:
-    return {keys.RMSE_FORCES_HIGH_T: "high-T test sets", keys.RMSE_FORCES_ALL_T: "all test sets"}.get(
-        forces, "validation"
-    )
+    return {RMSE_FORCES_HIGH_T: "high-T test sets", RMSE_FORCES_ALL_T: "all test sets"}.get(forces, "validation")
 
 
 def _clipped(name: str) -> str:

@@ -5,9 +5,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from mlip_sweep import keys
 from mlip_sweep.comparison.statistics import Correlation, correlation
 from mlip_sweep.comparison.tables import LOG_RANK, pooled_forces
+from mlip_sweep.measurement.dynamics.time_to_failure import SURVIVAL_FRACTION, TIME_TO_FAILURE
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
 
 SIGNIFICANT = 0.05
 
@@ -17,9 +18,9 @@ def correlations(table: pd.DataFrame) -> dict[str, Correlation]:
     finished = table[table["status"] == "FINISHED"]
     forces = pooled_forces(table)
     pairs = {
-        "S and time-to-failure": (keys.LOSS_ENTROPY, keys.MD_TIME_TO_FAILURE),
-        "forces RMSE and time-to-failure": (forces, keys.MD_TIME_TO_FAILURE),
-        "S and forces RMSE": (keys.LOSS_ENTROPY, forces),
+        "S and time-to-failure": (LOSS_ENTROPY, TIME_TO_FAILURE),
+        "forces RMSE and time-to-failure": (forces, TIME_TO_FAILURE),
+        "S and forces RMSE": (LOSS_ENTROPY, forces),
     }
     return {label: correlation(finished[x], finished[y]) for label, (x, y) in pairs.items() if {x, y} <= set(finished)}
 
@@ -38,9 +39,9 @@ def findings(table: pd.DataFrame) -> list[str]:
 
 def _favourites(finished: pd.DataFrame) -> list[str]:
     measures = {
-        "longest time-to-failure": (keys.MD_TIME_TO_FAILURE, "idxmax"),
+        "longest time-to-failure": (TIME_TO_FAILURE, "idxmax"),
         "lowest forces RMSE": (pooled_forces(finished), "idxmin"),
-        "highest S": (keys.LOSS_ENTROPY, "idxmax"),
+        "highest S": (LOSS_ENTROPY, "idxmax"),
     }
     best = {}
     for label, (name, which) in measures.items():
@@ -56,13 +57,13 @@ def _favourites(finished: pd.DataFrame) -> list[str]:
 def _disagreement(finished: pd.DataFrame) -> list[str]:
     """Pairs of runs that S and the forces RMSE put in opposite orders."""
     forces = pooled_forces(finished)
-    if not {keys.LOSS_ENTROPY, forces} <= set(finished):
+    if not {LOSS_ENTROPY, forces} <= set(finished):
         return []
-    known = finished.dropna(subset=[keys.LOSS_ENTROPY, forces])
+    known = finished.dropna(subset=[LOSS_ENTROPY, forces])
     if len(known) < 2:
         return []
-    entropy, rmse = known[keys.LOSS_ENTROPY].to_numpy(), known[forces].to_numpy()
-    stderr = known[keys.LOSS_ENTROPY_STDERR].to_numpy() if keys.LOSS_ENTROPY_STDERR in known else np.zeros(len(known))
+    entropy, rmse = known[LOSS_ENTROPY].to_numpy(), known[forces].to_numpy()
+    stderr = known[LOSS_ENTROPY_STDERR].to_numpy() if LOSS_ENTROPY_STDERR in known else np.zeros(len(known))
     stderr = np.nan_to_num(stderr)
     pairs = list(combinations(range(len(known)), 2))
     opposite = [(i, j) for i, j in pairs if (entropy[i] - entropy[j]) * (rmse[i] - rmse[j]) > 0]
@@ -88,9 +89,9 @@ def _known_as(row: pd.Series) -> str:
 
 
 def _survivors(finished: pd.DataFrame) -> list[str]:
-    if keys.MD_SURVIVAL_FRACTION not in finished:
+    if SURVIVAL_FRACTION not in finished:
         return []
-    whole = int((finished[keys.MD_SURVIVAL_FRACTION] == 1.0).sum())
+    whole = int((finished[SURVIVAL_FRACTION] == 1.0).sum())
     if whole < 2:
         return []
     return [

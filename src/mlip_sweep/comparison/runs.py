@@ -1,6 +1,7 @@
 """Recorded runs as tables and curves."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.tracking.read import SUPERSEDED, stored_bytes, stored_runs, stored_sweeps
+from mlip_sweep.measurement.interface import declared_by, shipped_measurements
+from mlip_sweep.metrics import Metric
+from mlip_sweep.tracking.read import SUPERSEDED, StoredRun, stored_bytes, stored_runs, stored_sweeps
+from mlip_sweep.training.metrics import METRICS
 
 LANDSCAPE = "landscape/curves.npz"
 REPLICAS = "stability/replicas.csv"
@@ -32,14 +36,20 @@ class Replicas:
 
 
 def read_runs(uri: str, experiment: str | None = None, parent: str | None = None) -> pd.DataFrame:
-    """One row a run, oldest first.
+    """The runs of a sweep, of an experiment, or of a whole store, as `runs_table` lays them out.
+
+    Raises:
+        InputError: no such experiment, or the store does not serve.
+    """
+    return runs_table(stored_runs(uri, experiment, parent))
+
+
+def runs_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """One row a run, in the order given.
 
     Columns: run_id, name (what varied among these runs), status (MLflow's, or PRUNED), error, started; `param.<name>`
     (text) for each parameter; each metric under its own name (NaN where a run has none). Runs of one name are told
     apart by the beginning of their ids; one that was interrupted and gone on with by another is left out.
-
-    Raises:
-        InputError: no such experiment, or the store does not serve.
     """
     rows = [
         {
@@ -51,7 +61,7 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
             **{f"param.{key}": value for key, value in run.params.items()},
             **run.metrics,
         }
-        for run in stored_runs(uri, experiment, parent)
+        for run in runs
         if SUPERSEDED not in run.tags  # interrupted, and gone on with by another
     ]
     if not rows:
@@ -61,6 +71,12 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
     twice = table["name"].duplicated(keep=False)
     table.loc[twice, "name"] = table["name"] + " (" + table["run_id"].str[:6] + ")"
     return table
+
+
+def declared_metrics(runs: Sequence[StoredRun] = ()) -> tuple[Metric, ...]:
+    """What is known of the metrics of runs: by this program's own declarations, and by those stored with the runs."""
+    known = dict.fromkeys((*declared_by(shipped_measurements().values()), *METRICS))
+    return tuple(known | dict.fromkeys(metric for run in runs for metric in run.declared))
 
 
 def last_parent(uri: str, experiment: str | None = None) -> str:

@@ -1,8 +1,8 @@
 """The table that a person chooses a potential by, on the terminal and as CSV."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,19 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from mlip_sweep import keys
-from mlip_sweep.comparison.runs import Replicas
+from mlip_sweep.comparison.runs import Replicas, declared_metrics
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.survival import log_rank
+from mlip_sweep.measurement.dynamics.time_to_failure import (
+    TIME_TO_FAILURE,
+)
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
+from mlip_sweep.metrics import SET, Column, Metric, declaration_of
+from mlip_sweep.training.metrics import VALIDATION_FORCES
 
 LOG_RANK = "log_rank_p_against_best"
 WALL_TIME = "wall_time_s"
-POOLED = (keys.RMSE_FORCES_HIGH_T, keys.RMSE_FORCES_ALL_T, keys.VALIDATION_FORCES)  # the first that was measured
-TRAINING_SETS = ("train", "train_clean")
+POOLED = (RMSE_FORCES_HIGH_T, RMSE_FORCES_ALL_T, VALIDATION_FORCES)  # the first that was measured
 DASH = "–"
 NAME_WIDTH = 26  # characters that are left for the names, which are folded
 GAP = 3  # between columns
@@ -40,7 +45,7 @@ def summarise(runs: pd.DataFrame, replicas: Mapping[str, Replicas]) -> pd.DataFr
     table = runs.drop(columns=[c for c in runs.columns if c.startswith(("param.", "wall_time/"))] + ["started"])
     wall = [c for c in runs.columns if c.startswith("wall_time/")]
     table[WALL_TIME] = runs[wall].sum(axis=1, min_count=1) if wall else np.nan
-    order = {keys.MD_TIME_TO_FAILURE: False, pooled_forces(runs): True, keys.LOSS_ENTROPY: False}
+    order = {TIME_TO_FAILURE: False, pooled_forces(runs): True, LOSS_ENTROPY: False}
     table["_unfinished"] = table["status"] != "FINISHED"
     by = ["_unfinished", *(name for name in order if name in table)]
     table = table.sort_values(
@@ -65,20 +70,21 @@ def pooled_forces(runs: pd.DataFrame) -> str:
     return next((name for name in POOLED if name in runs and runs[name].notna().any()), POOLED[0])
 
 
-def forces_sets(table: pd.DataFrame) -> dict[str, str]:
-    """Labels of the single test sets -> names of their forces RMSE, coldest first."""
-    pattern = re.compile(re.escape(keys.rmse_forces("@")).replace("@", "(.+)"))
-    found = {match[1]: name for name in table.columns if (match := pattern.fullmatch(name))}
-    single = {label: name for label, name in found.items() if name not in POOLED and label not in TRAINING_SETS}
-    return dict(sorted(single.items(), key=lambda item: (_leading_number(item[0]), item[0])))
+def terminal_table(
+    table: pd.DataFrame, title: str = "", width: int = 120, declared: Sequence[Metric] | None = None
+) -> Table:
+    """The summary for a terminal of `width` characters; where it is narrow, the most telling columns only.
 
-
-def terminal_table(table: pd.DataFrame, title: str = "", width: int = 120) -> Table:
-    """The summary for a terminal of `width` characters; where it is narrow, the most telling columns only."""
+    Args:
+        table: as `summarise` returns it.
+        title: above the table.
+        width: of the terminal.
+        declared: say which metrics are shown, and how; None for those that this program declares.
+    """
     shown = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown.add_column("#", justify="right")
     shown.add_column("run", overflow="fold", min_width=NAME_WIDTH)
-    columns = _fitting(_columns(table), table, width)
+    columns = _fitting(_columns(table, declared_metrics() if declared is None else declared), table, width)
     for column in columns:
         shown.add_column(column.heading, justify="right", no_wrap=True)
     for _, row in table.iterrows():
@@ -92,15 +98,15 @@ def terminal_table(table: pd.DataFrame, title: str = "", width: int = 120) -> Ta
 
 
 @dataclass(frozen=True)
-class _Column:
-    """How one number of a row is written, with its uncertainty where the row has it."""
+class _Shown:
+    """A metric of the table and how it is written, with its uncertainty where the row has it."""
 
     name: str
-    heading: str
-    form: str
-    priority: int
-    error: str = ""
-    interval: tuple[str, str] = ("", "")
+    column: Column
+
+    @property
+    def heading(self) -> str:
+        return self.column.heading
 
     def text(self, row: pd.Series) -> str:
         value = row[self.name]
@@ -108,33 +114,39 @@ class _Column:
             return DASH
         if self.name == WALL_TIME:
             return _duration(value)
-        text = self.form.format(value)
-        if pd.notna(row.get(self.error)):
-            text += " ± " + self.form.format(row[self.error])
-        low, high = (row.get(bound) for bound in self.interval)
+        text = self.column.form.format(value)
+        if pd.notna(row.get(self.column.error)):
+            text += " ± " + self.column.form.format(row[self.column.error])
+        low, high = row.get(self.column.low), row.get(self.column.high)
         if pd.notna(low) and pd.notna(high):
-            text += f" [{self.form.format(low)}, {self.form.format(high)}]"
+            text += f" [{self.column.form.format(low)}, {self.column.form.format(high)}]"
         return text
 
 
-def _columns(table: pd.DataFrame) -> list[_Column]:
+def _columns(table: pd.DataFrame, declared: Sequence[Metric]) -> list[_Shown]:
+    """What the declarations want to be shown, as far as a run has it; of the pooled forces errors one is enough."""
     pooled = pooled_forces(table)
-    pooled_label = {keys.RMSE_FORCES_HIGH_T: "high-T", keys.RMSE_FORCES_ALL_T: "all-T"}.get(pooled, "validation")
-    sets = [_Column(name, f"F {label}\nmeV/Å", "{:.1f}", 0) for label, name in forces_sets(table).items()]
-    interval = (keys.MD_TIME_TO_FAILURE_LOW, keys.MD_TIME_TO_FAILURE_HIGH)
-    wanted = [
-        _Column(keys.LOSS_ENTROPY, "S\nnat", "{:.2f}", 6, error=keys.LOSS_ENTROPY_STDERR),
-        *sets,
-        _Column(pooled, f"F {pooled_label}\nmeV/Å", "{:.1f}", 5),
-        _Column(keys.MD_TIME_TO_FAILURE, "to failure\nps [95 %]", "{:.2f}", 5, interval=interval),
-        _Column(LOG_RANK, "p vs\n#1", "{:.2g}", 3),
-        _Column(keys.MD_SURVIVAL_FRACTION, "survive", "{:.0%}", 2),
-        _Column(WALL_TIME, "wall\ntime", "", 1),
-    ]
-    return [column for column in wanted if column.name in table and table[column.name].notna().any()]
+    shown: list[_Shown] = []
+    for metric in declared:
+        if metric.column is None or (metric.name in POOLED and metric.name != pooled):
+            continue
+        names = [name for name in table.columns if declaration_of(name, declared) is metric]
+        shown += [_Shown(name, _of_set(metric, name)) for name in sorted(names, key=_leading_number)]
+        if metric.name == TIME_TO_FAILURE:
+            shown.append(_Shown(LOG_RANK, Column("p vs\n#1", "{:.2g}", priority=3)))
+    shown.append(_Shown(WALL_TIME, Column("wall\ntime", priority=1)))
+    return [one for one in shown if one.name in table and table[one.name].notna().any()]
 
 
-def _fitting(columns: list[_Column], table: pd.DataFrame, width: int) -> list[_Column]:
+def _of_set(metric: Metric, name: str) -> Column:
+    """The column of one set of frames, of a metric that is declared for all of them."""
+    column = metric.column or Column(name)
+    before, _, after = metric.name.partition(SET)
+    label = name.removeprefix(before).removesuffix(after) if SET in metric.name else ""
+    return replace(column, heading=column.heading.replace(SET, label))
+
+
+def _fitting(columns: list[_Shown], table: pd.DataFrame, width: int) -> list[_Shown]:
     """The columns that leave room for the names, dropped by priority and from the left where that is equal."""
     widths = {
         column.name: GAP + max(len(line) for line in [*column.heading.split("\n"), *map(column.text, _rows(table))])
@@ -142,7 +154,7 @@ def _fitting(columns: list[_Column], table: pd.DataFrame, width: int) -> list[_C
     }
     kept = list(columns)
     while len(kept) > 1 and sum(widths[column.name] for column in kept) > width - NAME_WIDTH - GAP - 4:
-        kept.remove(min(kept, key=lambda column: column.priority))
+        kept.remove(min(kept, key=lambda shown: shown.column.priority))
     return kept
 
 
@@ -157,6 +169,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
 
 
-def _leading_number(label: str) -> float:
-    match = re.match(r"\d+", label)
-    return float(match[0]) if match else float("inf")
+def _leading_number(name: str) -> tuple[float, str]:
+    """Sorts the sets of a metric by temperature: the first number in its name, then the name."""
+    match = re.search(r"\d+", name)
+    return float(match[0]) if match else float("inf"), name

@@ -1,108 +1,151 @@
-"""Errors of energies and forces on every set, pooled over temperatures, and their growth with temperature."""
+"""Errors of energies and forces on every set of frames, pooled over temperatures, and their growth with temperature."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
-from mlip_sweep import keys
-from mlip_sweep.data.datamodule import graphs_of
-from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.data.graphs import batches
+from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.graphs import GraphBatch, batches, collate
 from mlip_sweep.measurement.accuracy_figures import parity_figure
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
-from mlip_sweep.measurement.interface import Report
+from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.metrics import SET, Column, Metric
+from mlip_sweep.models.interface import Prediction
+from mlip_sweep.models.targets import FORCES, QUANTITIES, residuals_of
+from mlip_sweep.settings import settings
 
-TEMPERATURE = re.compile(r"(\d+(?:\.\d+)?) ?K")
+TEMPERATURE: Final = re.compile(r"(\d+(?:\.\d+)?) ?K")
+ALL_T, HIGH_T = "all_T", "high_T"  # pools of test sets
+TRAIN, TRAIN_CLEAN = "train", "train_clean"
+NOT_TEST_SETS: Final = (ALL_T, HIGH_T, TRAIN, TRAIN_CLEAN)
+
+RMSE_FORCES_HIGH_T: Final = FORCES.metric("rmse", HIGH_T)
+RMSE_FORCES_ALL_T: Final = FORCES.metric("rmse", ALL_T)
+EXTRAPOLATION_SLOPE: Final = "extrapolation_slope_forces_meV_A_K"
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Predicted minus labelled: energy (S,) eV/atom, one a frame; forces (M,) eV/Å, one a component."""
-
-    energy: NDArray[np.float64]
-    forces: NDArray[np.float64]
+def rmse_forces(label: str) -> str:
+    """Name of the forces RMSE on one set, in meV/Å."""
+    return FORCES.metric("rmse", label)
 
 
-def predict(
-    model: ForceField, frames: Sequence[Frame], max_atoms: int = 4096
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energies (S,) eV and forces (N, 3) eV/Å of all frames, one after the other.
+def forces_column(label: str, priority: int = 0) -> Column:
+    """How a table shows the forces RMSE on one set."""
+    return Column(f"F {label}\nmeV/Å", form="{:.1f}", priority=priority)
+
+
+Errors = dict[str, NDArray[np.float64]]
+"""Prediction minus label by name of the quantity: energy (S,) eV/atom, one a frame; forces (3N,) eV/Å."""
+
+
+@settings
+class Accuracy(Measurement):
+    """Errors on the training frames and on every test set.
+
+    Energy errors are per atom, root mean square or mean absolute over frames; forces errors over all 3N components.
+    Pooled errors are taken over everything in the sets together, sqrt(Σ_T n_T F_T² / Σ_T n_T), n_T the number of frames
+    (energy) or components (forces); "high_T" leaves out the set of the training temperature. The extrapolation slope is
+    that of a straight line through forces RMSE against T, over test sets with a label like "300K", where there are two.
+
+    The training frames are measured against the labels that were trained on, "train", and, where these are noisy,
+    against the original ones as well, "train_clean".
+
+    Args:
+        max_atoms: of one batch.
+    """
+
+    max_atoms: PositiveInt = 1024
+
+    metrics = (
+        Metric(
+            RMSE_FORCES_HIGH_T,
+            FORCES.milli_unit,
+            better="lower",
+            column=forces_column("high-T", priority=5),
+            headline="forces RMSE, high T: {:.0f} meV/Å",
+        ),
+        Metric(RMSE_FORCES_ALL_T, FORCES.milli_unit, better="lower", column=forces_column("all-T", priority=5)),
+        *(
+            Metric(quantity.metric(kind, SET), quantity.milli_unit, better="lower")
+            for quantity in QUANTITIES.values()
+            for kind in ("rmse", "mae")
+            if (quantity, kind) != (FORCES, "rmse")
+        ),
+        *(
+            Metric(rmse_forces(label), FORCES.milli_unit, better="lower")
+            for label in (TRAIN, TRAIN_CLEAN)  # the table of runs shows test sets
+        ),
+        Metric(rmse_forces(SET), FORCES.milli_unit, better="lower", column=forces_column(SET)),
+        Metric(EXTRAPOLATION_SLOPE, "meV/Å/K", better="lower"),
+    )
+
+    def __call__(self, model: ForceField, dataset: Dataset) -> Report:
+        """Errors of a model, which is left in the mode it was in."""
+        graphs = {label: dataset.graphs(label, model.cutoff) for label in (*dataset.tests, TRAIN)}
+        predictions = {label: predict(model, graphs[label], self.max_atoms) for label in graphs}
+        if dataset.noisy:
+            graphs[TRAIN_CLEAN] = dataset.graphs(TRAIN_CLEAN, model.cutoff)
+            predictions[TRAIN_CLEAN] = predictions[TRAIN]
+        errors = {label: errors_of(predictions[label], graphs[label]) for label in graphs}
+        hot = [label for label in dataset.tests if label != dataset.training_test]
+        pools = {ALL_T: list(dataset.tests), HIGH_T: hot}
+        errors |= {pool: pooled([errors[label] for label in labels]) for pool, labels in pools.items() if labels}
+
+        metrics = {
+            quantity.metric(kind, label): statistic(errors[label][name])
+            for label in errors
+            for name, quantity in QUANTITIES.items()
+            for kind, statistic in STATISTICS.items()
+        }
+        slope = extrapolation_slope({label: metrics[rmse_forces(label)] for label in dataset.tests})
+        if slope is not None:
+            metrics[EXTRAPOLATION_SLOPE] = slope
+        shown = [*([TRAIN] if TRAIN not in dataset.tests else []), *dataset.tests]
+        parity = {
+            label: (dataset.frames(label), predictions[label].energy.numpy(), predictions[label].forces.numpy())
+            for label in shown
+        }
+        broken = [label for label, error in errors.items() if not all(np.isfinite(e).all() for e in error.values())]
+        return Report(
+            metrics=metrics,
+            tables={"errors": pd.DataFrame([_row(label, error) for label, error in errors.items()])},
+            figures={"parity": parity_figure(parity)},
+            notes=[f"predictions on {label} are not all finite" for label in broken],
+        )
+
+
+def predict(model: ForceField, graphs: Sequence[GraphBatch], max_atoms: int = 1024) -> Prediction:
+    """Energies (S,) eV and forces (N, 3) eV/Å of all graphs, one after the other, float64 on the CPU.
 
     Args:
         model: runs on the device where its parameters are, and is left in the mode it was in.
-        frames: S structures of N atoms in all.
+        graphs: S structures of N atoms in all.
         max_atoms: of one batch.
     """
     device = device_of(model)
     energies, forces = [torch.zeros(0)], [torch.zeros(0, 3)]
     with evaluating(model), torch.no_grad():
-        for batch in batches(graphs_of(frames, model.cutoff), max_atoms):
+        for batch in batches(graphs, max_atoms):
             prediction = model(batch.to(device))
             energies.append(prediction.energy.cpu())
             forces.append(prediction.forces.cpu())
-    return torch.cat(energies).double().numpy(), torch.cat(forces).double().numpy()
+    return Prediction(torch.cat(energies).double(), torch.cat(forces).double())
 
 
-def accuracy(model: ForceField, dataset: Dataset, *, max_atoms: int = 4096) -> Report:
-    """Errors on the training frames and on every test set.
-
-    Energy errors are per atom, root mean square or mean absolute over frames; forces errors over all 3N components.
-    Pooled errors are taken over everything in the sets together, sqrt(Σ_T n_T F_T² / Σ_T n_T), n_T the number of frames
-    (energy) or components (forces); "high_T" leaves the set of the training temperature out. The extrapolation slope is
-    that of a straight line through forces RMSE against T, over test sets with a label like "300K", where there are two.
-
-    Args:
-        model: left in the mode it was in.
-        dataset: its training frames are measured against the labels that were trained on, "train", and, where these are
-            noisy, against the original ones as well, "train_clean".
-        max_atoms: of one batch.
-    """
-    predicted = {label: predict(model, frames, max_atoms) for label, frames in dataset.tests.items()}
-    predicted["train"] = predict(model, dataset.train, max_atoms)
-    sets = dict(dataset.tests) | {"train": dataset.train}
-    if dataset.noisy:
-        predicted["train_clean"], sets["train_clean"] = predicted["train"], dataset.train_clean
-    errors = {label: errors_of(sets[label], *predicted[label]) for label in sets}
-    hot = [label for label in dataset.tests if label != dataset.training_test]
-    pools = {"all_T": list(dataset.tests), "high_T": hot}
-    errors |= {pool: pooled([errors[label] for label in labels]) for pool, labels in pools.items() if labels}
-
-    rows = {label: _row(error) for label, error in errors.items()}
-    metrics = {name(label): row[column] for label, row in rows.items() for name, column in _COLUMNS}
-    slope = extrapolation_slope({label: metrics[keys.rmse_forces(label)] for label in dataset.tests})
-    if slope is not None:
-        metrics[keys.EXTRAPOLATION_SLOPE] = slope
-    table = pd.DataFrame([{"set": label, "frames": len(errors[label].energy), **row} for label, row in rows.items()])
-    shown = [*(["train"] if "train" not in dataset.tests else []), *dataset.tests]
-    broken = [
-        label for label, error in errors.items() if not np.isfinite([error.energy.sum(), error.forces.sum()]).all()
-    ]
-    return Report(
-        metrics=metrics,
-        tables={"errors": table},
-        figures={"parity": parity_figure({label: (sets[label], *predicted[label]) for label in shown})},
-        notes=[f"predictions on {label} are not all finite" for label in broken],
-    )
-
-
-def errors_of(frames: Sequence[Frame], energies: NDArray[np.float64], forces: NDArray[np.float64]) -> Errors:
-    """Errors of predictions, as `predict` returns them, against the frames' labels."""
-    atoms = np.array([len(frame) for frame in frames])
-    labels = np.array([frame.energy for frame in frames])
-    return Errors(
-        energy=(energies - labels) / atoms,
-        forces=(forces - np.concatenate([frame.forces for frame in frames])).ravel(),
-    )
+def errors_of(prediction: Prediction, graphs: Sequence[GraphBatch]) -> Errors:
+    """Errors of a prediction, as `predict` returns it, against the labels of the graphs."""
+    return {name: values.numpy() for name, values in residuals_of(prediction, collate(graphs)).items()}
 
 
 def pooled(errors: Sequence[Errors]) -> Errors:
     """Several sets as one."""
-    return Errors(np.concatenate([e.energy for e in errors]), np.concatenate([e.forces for e in errors]))
+    return {name: np.concatenate([error[name] for error in errors]) for name in QUANTITIES}
 
 
 def extrapolation_slope(rmse_by_label: dict[str, float]) -> float | None:
@@ -124,22 +167,18 @@ def _rmse(errors: NDArray[np.float64]) -> float:
 
 
 def _mae(errors: NDArray[np.float64]) -> float:
+    """In thousandths of the unit; NaN where a prediction is not finite."""
     value = 1000.0 * float(np.mean(np.abs(errors)))
     return value if np.isfinite(value) else float("nan")
 
 
-def _row(error: Errors) -> dict[str, float]:
-    return {
-        "rmse_energy_meV_atom": _rmse(error.energy),
-        "mae_energy_meV_atom": _mae(error.energy),
-        "rmse_forces_meV_A": _rmse(error.forces),
-        "mae_forces_meV_A": _mae(error.forces),
+STATISTICS: Final = {"rmse": _rmse, "mae": _mae}
+
+
+def _row(label: str, error: Errors) -> dict[str, Any]:
+    """One row of the table of errors."""
+    return {"set": label, "frames": len(error["energy"])} | {
+        f"{kind}_{name}_{quantity.suffix}": statistic(error[name])
+        for name, quantity in QUANTITIES.items()
+        for kind, statistic in STATISTICS.items()
     }
-
-
-_COLUMNS = (
-    (keys.rmse_energy, "rmse_energy_meV_atom"),
-    (keys.mae_energy, "mae_energy_meV_atom"),
-    (keys.rmse_forces, "rmse_forces_meV_A"),
-    (keys.mae_forces, "mae_forces_meV_A"),
-)

@@ -1,4 +1,4 @@
-"""Looking at a model without changing it: evaluation mode for a while, on the device where the model lives."""
+"""How measurements evaluate a model: in evaluation mode for a while, on the device where the model is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,19 +42,19 @@ def evaluating(model: object) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients of parameters inside, so that only forces are derived; afterwards each is as it was."""
-    wanted = [p.requires_grad for p in model.parameters()]
+def without_gradients(model: nn.Module) -> Iterator[None]:
+    """Parameters ask for no gradient inside, so that only forces are derived; afterwards each is as it was."""
+    before = [p.requires_grad for p in model.parameters()]
     try:
         model.requires_grad_(False)
         yield
     finally:
-        for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        for parameter, gradient in zip(model.parameters(), before, strict=True):
             parameter.requires_grad_(gradient)
 
 
-def predicted(model: ForceField, batch: GraphBatch, max_atoms: int) -> Prediction:
-    """What a model says of a batch, shown to it in parts of at most `max_atoms` atoms, which bounds its memory."""
+def predict_in_parts(model: ForceField, batch: GraphBatch, max_atoms: int) -> Prediction:
+    """Energies and forces of a batch shown to the model in parts of `max_atoms` atoms, to bound its memory."""
     if len(batch.positions) <= max_atoms:
         return model(batch)
     parts = [model(part) for part in batch.split(max_atoms)]
@@ -62,7 +62,7 @@ def predicted(model: ForceField, batch: GraphBatch, max_atoms: int) -> Predictio
 
 
 def device_of(model: object) -> torch.device:
-    """Where a model's numbers live; the CPU for what has none."""
+    """The device of a model's parameters and buffers; the CPU for a model that has none."""
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
             return tensor.device

@@ -3,39 +3,28 @@
 import math
 import time
 from collections.abc import Sequence
+from typing import Annotated, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy.stats import bootstrap
 
-from mlip_sweep import keys
-from mlip_sweep.data.datamodule import graphs_of
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import GraphBatch, collate
-from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.evaluation import device_of, evaluating, frozen
-from mlip_sweep.measurement.interface import Report, checked_by
+from mlip_sweep.measurement.evaluation import device_of, evaluating, without_gradients
+from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.metrics import Metric
 from mlip_sweep.models.interface import Potential
+from mlip_sweep.settings import settings
+
+INFERENCE_TIME: Final = "inference_time_us_atom"  # energy and forces, neighbours given
+INFERENCE_TIME_STDERR: Final = "inference_time_us_atom_stderr"
 
 
-def check_settings(dataset: Dataset, *, repeats: int = 7, warm_up: int = 2, **_: object) -> None:
-    """Refuse settings that cannot work; arguments as `inference_time`.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    if repeats < 3 or warm_up < 0:
-        raise InputError(
-            f"measurement.inference_time: repeats={repeats}, warm_up={warm_up}; give at least 3 repeats, and a warm-up "
-            "that is not negative"
-        )
-
-
-@checked_by(check_settings)
-def inference_time(
-    model: Potential, dataset: Dataset, *, max_atoms: int = 1024, repeats: int = 7, warm_up: int = 2
-) -> Report:
+@settings
+class InferenceTime(Measurement):
     """Time of energies and forces, µs per atom: the median over repeats, with its standard error.
 
     One batch of training frames, neighbours included, is evaluated again and again, on the model's device and with
@@ -43,34 +32,40 @@ def inference_time(
     repeats; it says how steady this machine was, not how other machines compare.
 
     Args:
-        model: left as it was found.
-        dataset: its training frames are the structures that are evaluated.
         max_atoms: of the batch, as in the other measurements; the frames come again until it is full.
         repeats: evaluations that are timed.
         warm_up: evaluations before, which may compile or allocate.
-
-    Raises:
-        InputError: a setting is out of range.
     """
-    check_settings(dataset, repeats=repeats, warm_up=warm_up)
-    batch = full_batch(dataset.train, model.cutoff, max_atoms).to(device_of(model))
-    atoms = len(batch.positions)
-    with evaluating(model), frozen(model):
-        seconds = [_seconds(model, batch) for _ in range(warm_up + repeats)][warm_up:]
-    times: NDArray[np.float64] = 1e6 * np.array(seconds) / atoms
-    resampled = bootstrap((times,), np.median, n_resamples=1000, method="percentile", rng=0)
-    return Report(
-        metrics={
-            keys.INFERENCE_TIME: float(np.median(times)),
-            keys.INFERENCE_TIME_STDERR: float(resampled.standard_error),
-        },
-        arrays={"time_us_atom": times, "atoms": np.array(atoms)},
+
+    max_atoms: PositiveInt = 1024
+    repeats: Annotated[int, Field(ge=3)] = 7
+    warm_up: NonNegativeInt = 2
+
+    metrics = (
+        Metric(INFERENCE_TIME, "µs/atom", better="lower"),
+        Metric(INFERENCE_TIME_STDERR, "µs/atom"),
     )
 
+    def __call__(self, model: Potential, dataset: Dataset) -> Report:
+        """Time a model, which is left as it was found."""
+        batch = full_batch(dataset.graphs("train", model.cutoff), self.max_atoms).to(device_of(model))
+        atoms = len(batch.positions)
+        with evaluating(model), without_gradients(model):
+            seconds = [_seconds(model, batch) for _ in range(self.warm_up + self.repeats)][self.warm_up :]
+        times: NDArray[np.float64] = 1e6 * np.array(seconds) / atoms
+        resampled = bootstrap((times,), np.median, n_resamples=1000, method="percentile", rng=0)
+        return Report(
+            metrics={
+                INFERENCE_TIME: float(np.median(times)),
+                INFERENCE_TIME_STDERR: float(resampled.standard_error),
+            },
+            arrays={"time_us_atom": times, "atoms": np.array(atoms)},
+        )
 
-def full_batch(frames: Sequence[Frame], cutoff: float, max_atoms: int) -> GraphBatch:
-    """As many frames, in order and then again from the first, as fit into `max_atoms`; at least one."""
-    graphs = graphs_of(frames[:max_atoms], cutoff)  # more would not fit, at one atom each
+
+def full_batch(graphs: Sequence[GraphBatch], max_atoms: int) -> GraphBatch:
+    """As many graphs, in order and then again from the first, as fit into `max_atoms`; at least one."""
+    graphs = list(graphs[:max_atoms])  # more would not fit, at one atom each
     copies = math.ceil(max_atoms / sum(len(graph.positions) for graph in graphs))
     ends = np.cumsum([len(graph.positions) for graph in graphs * copies])
     fitting = int(np.searchsorted(ends, max_atoms, side="right"))

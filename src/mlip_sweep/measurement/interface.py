@@ -1,16 +1,21 @@
-"""The contract that every measurement keeps: a function of a model and a data set that returns a report."""
+"""The contract that every measurement keeps."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+from hydra.utils import get_class
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 
+from mlip_sweep.config import config_folder
 from mlip_sweep.data.frames import Dataset
+from mlip_sweep.metrics import Metric
 from mlip_sweep.models.interface import Potential
 
 
@@ -19,7 +24,7 @@ class Report:
     """What one measurement found.
 
     Attributes:
-        metrics: name (from `mlip_sweep.keys`) to finite or NaN number; units are in the names.
+        metrics: name, which the measurement declares, to finite or NaN number; units are in the names.
         arrays: raw curves, stored together as one npz file.
         tables: name to table, each stored as a csv file.
         figures: name to figure, each stored as a png file. Made with `matplotlib.figure.Figure`, never pyplot.
@@ -35,30 +40,41 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-Measurement = Callable[[Potential, Dataset], Report]
-"""Leaves the model as it found it. A config entry names one: `_target_: …`, `_partial_: true`, and its settings."""
+class Measurement(ABC):
+    """Something that is measured of a trained potential; a subclass is a class of `mlip_sweep.settings.settings`.
 
-Check = Callable[..., None]
-"""check(dataset, **settings): raises InputError where the measurement cannot work, before a model is trained for it."""
+    Its fields are its settings, checked when it is made; an entry of the config group `measurement` names it by
+    `_target_` and gives them values.
 
-
-def checked_by(check: Check) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
-    """Give a measurement function a check of its settings; `check_measurement` calls it."""
-
-    def mark(measure: Callable[..., Report]) -> Callable[..., Report]:
-        measure.check = check  # type: ignore[attr-defined]
-        return measure
-
-    return mark
-
-
-def check_measurement(measurement: Measurement, dataset: Dataset) -> None:
-    """Call the check of a measurement that a config made, if it has one.
-
-    Raises:
-        InputError: the measurement cannot work on this data set, with these settings.
+    Attributes:
+        metrics: what it records. Tables, searches and comparisons know the metrics by these declarations alone.
     """
-    if isinstance(measurement, partial):
-        check: Any = getattr(measurement.func, "check", None)
-        if check is not None:
-            check(dataset, **measurement.keywords)
+
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    def check(self, dataset: Dataset) -> None:  # noqa: B027 (nothing to check is an answer)
+        """Refuse a data set on which this cannot be measured, before a model is trained for it.
+
+        Raises:
+            SettingError: naming the setting that does not go with the data set.
+        """
+
+    @abstractmethod
+    def __call__(self, model: Potential, dataset: Dataset) -> Report:
+        """Measure a model, which is left as it was found.
+
+        Raises:
+            SettingError: as `check`.
+        """
+
+
+@cache
+def shipped_measurements() -> dict[str, type[Measurement]]:
+    """The classes that `conf/measurement/paper.yaml` names, by the names of its entries."""
+    entries: Any = OmegaConf.load(config_folder("conf") / "measurement" / "paper.yaml")
+    return {str(name): get_class(entry["_target_"]) for name, entry in entries.items()}
+
+
+def declared_by(measurements: Iterable[Measurement | type[Measurement]]) -> tuple[Metric, ...]:
+    """All metrics that some measurements declare."""
+    return tuple(metric for measurement in measurements for metric in measurement.metrics)

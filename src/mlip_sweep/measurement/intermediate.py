@@ -1,118 +1,128 @@
 """Values of a training under way: recorded every few epochs, and reported to a search that may give it up early."""
 
 import math
-from abc import abstractmethod
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import ClassVar, Final, Protocol
 
 import pytorch_lightning as pl
+from pydantic import NonNegativeInt, PositiveInt
 from pytorch_lightning.callbacks import Callback
 
-from mlip_sweep import keys
-from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches
-from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.evaluation import device_of
-from mlip_sweep.measurement.landscape.loss_entropy import quick_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import LossEntropy
+from mlip_sweep.metrics import Metric
+from mlip_sweep.settings import settings
+from mlip_sweep.training.metrics import METRICS, VALIDATION_LOSS
 from mlip_sweep.training.module import TrainingModule
 
+INTERMEDIATE_LOSS_ENTROPY: Final = "intermediate/loss_entropy"
+TOLERANCE: Final = 0.03  # of an intermediate S: less certain than the final one, and cheaper
 
-class Search(Protocol):
+
+class Trial(Protocol):
     """What hears of intermediate values: a trial of a study."""
 
     def __call__(self, value: float, step: int, *, more_is_better: bool, told: str) -> None:
-        """Take a value; raises, with what is told, where the trial is to be given up."""
+        """Take a value; raises, with the text `told`, where the trial is to be given up."""
 
 
-class Watch(Callback):
-    """Every few epochs, record a value of the weights that were validated, and report it.
-
-    Stands before the averaging callback, as `KeepBest` does, so that under EMA or SWA the average is what is watched.
+@settings
+class IntermediateValue(ABC):
+    """What is followed while a model trains; an entry of the config group `pruning`.
 
     Args:
         every: epochs between two values; the last epoch needs none.
-        search: what hears of them; None outside a search.
     """
 
-    key: str
+    every: PositiveInt
 
-    def __init__(self, every: int, search: Search | None) -> None:
-        if every < 1:
-            raise InputError(f"pruning.every={every}: give a number of epochs, at least 1")
-        self.every = every
-        self.search = search
+    metric: ClassVar[Metric]
 
     @abstractmethod
-    def value(self, trainer: pl.Trainer, module: TrainingModule) -> float:
-        """The value now."""
+    def of(self, trainer: pl.Trainer, module: TrainingModule, dataset: Dataset) -> float:
+        """The value of the weights as they stand.
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record and report."""
-        epoch = trainer.current_epoch + 1
-        if trainer.sanity_checking or epoch % self.every or epoch == trainer.max_epochs:
-            return
-        if not isinstance(pl_module, TrainingModule):
-            return
-        value = self.value(trainer, pl_module)
-        if self.key != keys.VALIDATION_LOSS and trainer.logger is not None:
-            trainer.logger.log_metrics({self.key: value}, step=trainer.global_step)
-        if self.search is not None:
-            told = f"at epoch {epoch}, {self.key} = {value:.4g}"
-            self.search(value, epoch, more_is_better=keys.more_is_better(self.key), told=told)
+        Args:
+            trainer: of the training under way.
+            module: holds the model, under EMA or SWA with the averaged weights.
+            dataset: that it trains on.
+        """
 
 
-class WatchValidationLoss(Watch):
-    """The validation loss, which is recorded anyhow."""
-
-    key = keys.VALIDATION_LOSS
-
-    def __init__(self, dataset: Dataset, cutoff: float, *, every: int, search: Search | None = None) -> None:
-        super().__init__(every, search)
-
-    def value(self, trainer: pl.Trainer, module: TrainingModule) -> float:
-        """Of this epoch."""
-        return float(trainer.callback_metrics.get(keys.VALIDATION_LOSS, math.nan))
-
-
-class WatchLossEntropy(Watch):
-    """The loss entropy, from few directions.
+@settings
+class IntermediateValidationLoss(IntermediateValue):
+    """The validation loss, which is recorded anyhow.
 
     Args:
-        dataset: its training frames are what the landscape is of.
-        cutoff: of the model, Å.
+        every: epochs between two values.
+    """
+
+    metric = next(metric for metric in METRICS if metric.name == VALIDATION_LOSS)
+
+    def of(self, trainer: pl.Trainer, module: TrainingModule, dataset: Dataset) -> float:
+        """Of this epoch."""
+        return float(trainer.callback_metrics.get(VALIDATION_LOSS, math.nan))
+
+
+@settings
+class IntermediateLossEntropy(IntermediateValue):
+    """The loss entropy on the training frames, from few directions.
+
+    Args:
         every: epochs between two values.
         directions: fewer are cheaper, and less certain.
         max_atoms: of one batch.
         seed: of the directions; the same for all trials, so that their values compare.
-        search: what hears of the values.
     """
 
-    key = keys.LOSS_ENTROPY_INTERMEDIATE
+    directions: PositiveInt = 3
+    max_atoms: PositiveInt = 1024
+    seed: NonNegativeInt = 0
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        cutoff: float,
-        *,
-        every: int,
-        directions: int = 3,
-        max_atoms: int = 1024,
-        seed: int = 0,
-        search: Search | None = None,
-    ) -> None:
-        super().__init__(every, search)
-        if directions < 1:
-            raise InputError(f"pruning.directions={directions}: give at least 1")
-        self.directions = directions
-        self.seed = seed
-        self._frames = dataset.train
-        self._cutoff = cutoff
-        self._max_atoms = max_atoms
-        self._data: list[GraphBatch] = []
+    metric = replace(LossEntropy.metrics[0], name=INTERMEDIATE_LOSS_ENTROPY, column=None, headline="")
 
-    def value(self, trainer: pl.Trainer, module: TrainingModule) -> float:
+    def of(self, trainer: pl.Trainer, module: TrainingModule, dataset: Dataset) -> float:
         """Of the weights as they stand."""
-        if not self._data:
-            device = device_of(module.model)
-            self._data = [b.to(device) for b in batches(graphs_of(self._frames, self._cutoff), self._max_atoms)]
-        return quick_entropy(module.model, self._data, directions=self.directions, seed=self.seed)
+        device = device_of(module.model)
+        data: list[GraphBatch] = [
+            batch.to(device) for batch in batches(dataset.graphs("train", module.model.cutoff), self.max_atoms)
+        ]
+        measurement = LossEntropy(
+            directions=self.directions, tolerance=TOLERANCE, seed=self.seed, plane_points=0, progress=False
+        )
+        return measurement.entropy(module.model, data)
+
+
+class FollowTraining(Callback):
+    """Every few epochs, record a value of the weights that were validated, and report it to a search.
+
+    Stands before the averaging callback, as `BestWeights` does, so that under EMA or SWA the average is what is seen.
+
+    Args:
+        value: what is followed.
+        dataset: that the model trains on.
+        trial: what hears of the values; None outside a search.
+    """
+
+    def __init__(self, value: IntermediateValue, dataset: Dataset, trial: Trial | None = None) -> None:
+        self.value = value
+        self.dataset = dataset
+        self.trial = trial
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record and report."""
+        epoch = trainer.current_epoch + 1
+        if trainer.sanity_checking or epoch % self.value.every or epoch == trainer.max_epochs:
+            return
+        if not isinstance(pl_module, TrainingModule):
+            return
+        metric = self.value.metric
+        value = self.value.of(trainer, pl_module, self.dataset)
+        if metric.name != VALIDATION_LOSS and trainer.logger is not None:
+            trainer.logger.log_metrics({metric.name: value}, step=trainer.global_step)
+        if self.trial is not None:
+            told = f"at epoch {epoch}, {metric.name} = {value:.4g}"
+            self.trial(value, epoch, more_is_better=metric.better == "higher", told=told)

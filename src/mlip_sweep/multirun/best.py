@@ -6,7 +6,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.optuna_async_sweeper.config import TARGET, direction_words
-from mlip_sweep import keys
+from mlip_sweep.comparison.runs import declared_metrics
+from mlip_sweep.metrics import Metric, more_is_better, objective
 from mlip_sweep.multirun import trials
 from mlip_sweep.tracking.models import BEST, register
 from mlip_sweep.tracking.read import StoredRun
@@ -26,10 +27,10 @@ def crown(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list
     """
     chosen = OmegaConf.select(config, "objective")
     names = [chosen] if isinstance(chosen, str) else list(chosen or [])
-    front = best(runs, names, _maximised(config, names))
+    front = best(runs, names, _maximised(config, names, declared_metrics(runs)))
     if front and len(names) == 1:
         winner = front[0]
-        rec.metrics({keys.objective(names[0]): winner.metrics[keys.objective(names[0])]})
+        rec.metrics({objective(names[0]): winner.metrics[objective(names[0])]})
         told = {"best.run": winner.name, "best.run_id": winner.run_id, "best.trial": winner.tags.get(trials.NUMBER)}
         for tag, value in told.items():
             if value is not None:
@@ -51,10 +52,10 @@ def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bo
         names: of the objectives.
         maximised: for each, whether more is better.
     """
-    told = [run for run in runs if run.status == "FINISHED" and all(keys.objective(n) in run.metrics for n in names)]
+    told = [run for run in runs if run.status == "FINISHED" and all(objective(n) in run.metrics for n in names)]
     if not names or not told:
         return []
-    values = np.array([[run.metrics[keys.objective(name)] for name in names] for run in told])
+    values = np.array([[run.metrics[objective(name)] for name in names] for run in told])
     costs = np.where(maximised, -values, values)  # (runs, objectives)
     if len(names) == 1:
         return [told[int(costs.argmin())]]
@@ -63,15 +64,15 @@ def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bo
     return [run for run, lost in zip(told, beaten.tolist(), strict=True) if not lost]
 
 
-def _maximised(config: DictConfig, names: Sequence[str]) -> list[bool]:
+def _maximised(config: DictConfig, names: Sequence[str], declared: Sequence[Metric]) -> list[bool]:
     """As the search was told; of a grid, as each metric is meant."""
     if config.hydra.sweeper.get("_target_") != TARGET:
-        return [keys.more_is_better(name) for name in names]
+        return [more_is_better(name, declared) for name in names]
     return [word == "maximize" for word in direction_words(config.hydra.sweeper.direction)]
 
 
 def _told(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
-    values = ", ".join(f"{name} = {run.metrics[keys.objective(name)]:.4g}" for name in names)
+    values = ", ".join(f"{name} = {run.metrics[objective(name)]:.4g}" for name in names)
     number = run.tags.get(trials.NUMBER)
     trial = f"trial {number}, " if number else ""
     return f"[{trial}{run.name}](#/experiments/{rec.experiment_id}/runs/{run.run_id}): {values}"

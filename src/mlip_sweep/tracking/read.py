@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from mlip_sweep.errors import InputError
+from mlip_sweep.metrics import Metric, from_json
 from mlip_sweep.tracking import environment, store
 
 PARENT = "mlflow.parentRunId"  # tags of a run: the sweep that it belongs to,
 ALSO_UNDER = "also_under"  # later sweeps that have found it finished,
-SUPERSEDED = "superseded_by"  # and the run that has taken its place, after an interrupt
+SUPERSEDED = "superseded_by"  # the run that has taken its place, after an interrupt,
+DATA = "data.checksum"  # what its data held,
+FOLDER = "folder"  # where its checkpoints lie,
+DECLARED = "metrics."  # and, before the name of a measurement, the declarations of its metrics
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
 
 
@@ -26,6 +30,27 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the sweep that the run was started by."""
+        return self.tags.get(PARENT)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its checkpoints lie, as far as it is recorded."""
+        return Path(self.tags[FOLDER]) if self.tags.get(FOLDER) else None
+
+    @property
+    def data_checksum(self) -> str | None:
+        """Of the data that it saw."""
+        return self.tags.get(DATA)
+
+    @property
+    def declared(self) -> tuple[Metric, ...]:
+        """Declarations that were stored with the run: those of measurements that do not ship with this program."""
+        stored = [text for tag, text in sorted(self.tags.items()) if tag.startswith(DECLARED)]
+        return tuple(metric for text in stored for metric in from_json(text))
 
 
 def stored_runs(uri: str, experiment: str | None = None, parent: str | None = None) -> list[StoredRun]:

@@ -5,17 +5,18 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlip_sweep import keys
-from mlip_sweep.tracking import environment, store
+from mlip_sweep.metrics import Metric, to_json, wall_time
+from mlip_sweep.tracking import environment, read, store
 
 if TYPE_CHECKING:
+    from mlip_sweep.data.frames import Dataset
     from mlip_sweep.measurement.interface import Report
     from mlip_sweep.tracking.logger import MetricsLogger
 
@@ -60,7 +61,7 @@ class RunRecord:
             self.current_phase = outer  # after an error it stays: the record names the phase that failed
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
-            self.metrics({keys.wall_time(name): self._seconds[name]})
+            self.metrics({wall_time(name): self._seconds[name]})
 
     def params(self, config: Mapping[str, Any]) -> None:
         """Record a config, nested or flat, as parameters; call it once for each key, since MLflow never changes one."""
@@ -84,6 +85,23 @@ class RunRecord:
     def tag(self, name: str, value: object) -> None:
         """Record a word about the run."""
         self._client.set_tag(self.run_id, name, _shortened(str(value), TAG_CHARACTERS))
+
+    def describe_data(self, dataset: "Dataset", checksum: str) -> None:
+        """Record which data the run saw."""
+        self.tag(read.DATA, checksum)
+        self.tag("data.sources", "\n".join(f"{sha}  {source}" for source, sha in dataset.checksums.items()))
+        counts = {"train": dataset.train, "validation": dataset.validation, **dataset.tests}
+        self.tag("data.frames", ", ".join(f"{label} {len(frames)}" for label, frames in counts.items()))
+
+    def declare(self, measurement: str, metrics: Iterable[Metric]) -> None:
+        """Store the declarations of a measurement's metrics, as far as anything is to be known of them."""
+        told = [metric for metric in metrics if metric.better or metric.column]
+        self._client.set_tag(self.run_id, f"{read.DECLARED}{measurement}", to_json(told))
+
+    def supersede(self, run_id: str) -> None:
+        """Record that this run has taken the place of another, which was interrupted."""
+        if run_id != self.run_id:
+            self._client.set_tag(run_id, read.SUPERSEDED, self.run_id)
 
     def stored_tags(self) -> dict[str, str]:
         """The run's tags, as they are stored."""

@@ -68,7 +68,7 @@ class ExponentialAverage(WeightAverage):
 
     def __init__(self, decay: float) -> None:
         super().__init__()
-        if not 0.0 < decay < 1.0:
+        if not isinstance(decay, int | float) or not 0.0 < decay < 1.0:
             raise InputError(f"averaging.decay={decay}: give a number between 0 and 1, such as 0.99")
         self.decay = decay
 

@@ -14,18 +14,18 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
-from mlip_sweep import keys
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import evaluation_loader, training_loader
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.averaging import WeightAverage
-from mlip_sweep.training.keep import KeepBest
-from mlip_sweep.training.loss import LossWeights
+from mlip_sweep.training.best_weights import BestWeights
+from mlip_sweep.training.lightning_messages import fewer_messages
+from mlip_sweep.training.loss import Loss
+from mlip_sweep.training.metrics import VALIDATION_LOSS
 from mlip_sweep.training.module import TrainingModule
 from mlip_sweep.training.progress import EpochBar
-from mlip_sweep.training.quiet import quiet
 from mlip_sweep.training.stage import Stage
 
 LAST = "last.ckpt"
@@ -33,11 +33,19 @@ LAST = "last.ckpt"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: what the config groups optimizer, averaging and loss were made into."""
+    """How to train: what the config groups optimizer, averaging and loss were made into.
+
+    Attributes:
+        optimizer: from parameters to an optimiser.
+        loss: of the training.
+        validation_loss: by which weights are kept, the same all along.
+        averaging: of the weights; None keeps them as they are trained.
+        cycle: changes the weights of the training loss on the way; None leaves them.
+    """
 
     optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer]
-    weights: LossWeights
-    validation_weights: LossWeights
+    loss: Loss
+    validation_loss: Loss
     averaging: WeightAverage | None = None
     cycle: Stage | None = None
 
@@ -51,21 +59,21 @@ def fit(
     *,
     seed: int,
     folder: Path,
-    watch: Callback | None = None,
+    follow: Callback | None = None,
     callbacks: Sequence[Callback] = (),
     logger: Logger | None = None,
-) -> KeepBest:
+) -> BestWeights:
     """Train in place; afterwards the model carries the weights that are kept, in evaluation mode.
 
     Args:
-        model: fresh.
-        train: one graph each.
-        validation: one graph each.
-        recipe: optimiser, loss weights, averaging.
-        settings: the trainer's.
-        seed: of the order of batches.
+        model: a fresh potential.
+        train: one graph for each training frame.
+        validation: one graph for each validation frame.
+        recipe: optimiser, losses and averaging.
+        settings: the group `trainer`.
+        seed: decides the order of batches.
         folder: where `last.ckpt` goes after every `checkpoint_every` epochs; with `settings.resume`, where it is found.
-        watch: sees the weights of every validation, under EMA or SWA the average.
+        follow: is shown the weights of every validation, under EMA or SWA the average.
         callbacks: run after training's own; those that measure act in `on_fit_end`, on the kept weights.
         logger: takes the metrics of epochs.
 
@@ -75,16 +83,16 @@ def fit(
     module = TrainingModule(
         model.train(),
         recipe.optimizer,
-        weights=recipe.weights,
-        validation_weights=recipe.validation_weights,
+        loss=recipe.loss,
+        validation_loss=recipe.validation_loss,
         plateau_factor=settings.plateau_factor,
         plateau_patience=settings.plateau_patience,
     )
-    keep = KeepBest()
+    best = BestWeights()
     own: list[Callback | None] = [
         recipe.cycle,
-        keep,  # before averaging: see KeepBest
-        watch,
+        best,  # before averaging: see BestWeights
+        follow,
         recipe.averaging,
         EpochBar() if settings.progress else None,
         _early_stopping(settings),
@@ -96,7 +104,7 @@ def fit(
             enable_version_counter=False,
         ),
     ]
-    with quiet():
+    with fewer_messages():
         trainer = pl.Trainer(
             max_epochs=settings.max_epochs,
             accelerator=accelerator(settings.accelerator),
@@ -124,7 +132,7 @@ def fit(
                 weights_only=True,
             )
     model.eval()
-    return keep
+    return best
 
 
 @contextmanager
@@ -163,4 +171,4 @@ def accelerator(name: str) -> str:
 def _early_stopping(settings: TrainerSettings) -> EarlyStopping | None:
     if settings.early_stopping_patience is None:
         return None
-    return EarlyStopping(keys.VALIDATION_LOSS, patience=settings.early_stopping_patience, check_finite=False)
+    return EarlyStopping(VALIDATION_LOSS, patience=settings.early_stopping_patience, check_finite=False)

@@ -1,57 +1,99 @@
-"""The training loss: E_w · MSE of energies per atom + F_w · MSE of force components."""
+"""The training loss, Σ_q w_q · MSE_q over the quantities q: energies per atom, force components."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.models.interface import Prediction
+from mlip_sweep.errors import InputError
+from mlip_sweep.models.targets import QUANTITIES, Quantity, Residuals
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """E_w (per (eV/atom)²) and F_w (per (eV/Å)²)."""
+class Term:
+    """One quantity of a loss and its weight, per square of the quantity's unit."""
 
-    energy: float
-    forces: float
-
-
-def squared_errors(found: Prediction, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-    """Squared errors of the energies per atom, (S,) (eV/atom)², and of the forces, (N, 3) (eV/Å)²."""
-    energy, forces = batch.labels
-    return ((found.energy - energy) / batch.atoms_per_system).square(), (found.forces - forces).square()
+    quantity: Quantity
+    weight: float
 
 
-def loss(found: Prediction, batch: GraphBatch, weights: LossWeights) -> Tensor:
-    """The weighted loss of one batch, a scalar."""
-    energy, forces = squared_errors(found, batch)
-    return weights.energy * energy.mean() + weights.forces * forces.mean()
+@dataclass(frozen=True)
+class Loss:
+    """A weighted sum of mean squares."""
+
+    terms: tuple[Term, ...]
+
+    def __call__(self, residuals: Residuals) -> Tensor:
+        """The loss of one batch, a scalar."""
+        return self.of_mean_squares({name: values.square().mean() for name, values in residuals.items()})
+
+    def of_mean_squares(self, mean_squares: Mapping[str, Tensor]) -> Tensor:
+        """The loss of mean squared residuals, by name of the quantity."""
+        first, *others = (term.weight * mean_squares[term.quantity.name] for term in self.terms)
+        return sum(others, start=first)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """By name of the quantity."""
+        return {term.quantity.name: term.weight for term in self.terms}
 
 
-@dataclass
-class ErrorSums:
-    """Sums of squared errors over batches, so that an RMSE is over systems and components, not over batches."""
+def weighted_loss(weights: Mapping[str, float], place: str = "loss") -> Loss:
+    """The loss with a weight for each quantity.
 
-    energy: Tensor
-    forces: Tensor
-    systems: int = 0
-    components: int = 0
+    Args:
+        weights: by name of the quantity, each per square of its unit.
+        place: of the weights in the config, for messages.
 
-    @classmethod
-    def empty(cls, device: torch.device | str = "cpu") -> "ErrorSums":
-        """No batches yet."""
-        zero = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(zero, zero.clone())
+    Raises:
+        InputError: a weight is negative or not a finite number, all are zero, or a quantity is missing or unknown.
+    """
+    given = ", ".join(f"{place}.{name}_weight={weight}" for name, weight in weights.items())
+    if weights.keys() != QUANTITIES.keys():
+        raise InputError(f"{place}: give one weight each for {', '.join(QUANTITIES)} (given: {given})")
+    numbers = [value for value in weights.values() if isinstance(value, int | float) and 0.0 <= value < float("inf")]
+    if len(numbers) < len(weights) or not any(numbers):
+        raise InputError(f"{given}: give numbers that are not negative, one of them above 0")
+    return Loss(tuple(Term(quantity, float(weights[name])) for name, quantity in QUANTITIES.items()))
 
-    def add(self, found: Prediction, batch: GraphBatch) -> None:
+
+def losses_of(group: Mapping[str, Any]) -> tuple[Loss, Loss]:
+    """The losses of training and of validation that the config group `loss` describes.
+
+    Raises:
+        InputError: as `weighted_loss`; or the group has an entry that is no weight.
+    """
+    place = "loss"
+    unknown = [name for name in group if not name.endswith("_weight") and name not in ("validation", "cycle")]
+    if unknown:
+        raise InputError(f"{place}.{unknown[0]}: there is no such setting; see conf/loss for what it takes")
+    own = {name.removesuffix("_weight"): value for name, value in group.items() if name.endswith("_weight")}
+    validation = {name.removesuffix("_weight"): value for name, value in (group.get("validation") or {}).items()}
+    return weighted_loss(own, place), weighted_loss(validation, f"{place}.validation")
+
+
+class MeanSquares:
+    """Mean squared residuals over several batches, so that each residual counts the same whatever its batch."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, residuals: Residuals) -> None:
         """Count one batch. Nothing leaves the device."""
-        energy, forces = squared_errors(found, batch)
-        self.energy += energy.sum()
-        self.forces += forces.sum()
-        self.systems += batch.n_systems
-        self.components += forces.numel()
+        for name, values in residuals.items():
+            squares = values.square().sum()
+            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
+            self._counts[name] = self._counts.get(name, 0) + values.numel()
 
-    def mse(self) -> tuple[Tensor, Tensor]:
-        """Mean squared errors: energy (eV/atom)², forces (eV/Å)²."""
-        return self.energy / self.systems, self.forces / self.components
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """By name of the quantity, in the square of its unit."""
+        return {name: total / self._counts[name] for name, total in self._sums.items()}
+
+    @property
+    def roots(self) -> dict[str, Tensor]:
+        """Root mean squares, by name of the quantity, in its unit."""
+        return {name: torch.sqrt(value) for name, value in self.values.items()}

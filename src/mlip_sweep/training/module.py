@@ -9,10 +9,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mlip_sweep import keys
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.training.loss import ErrorSums, LossWeights, loss
+from mlip_sweep.models.targets import QUANTITIES, residuals
+from mlip_sweep.training.loss import Loss, MeanSquares
+from mlip_sweep.training.metrics import LEARNING_RATE, TRAIN_LOSS, VALIDATION_LOSS, validation_rmse
 
 
 class TrainingModule(pl.LightningModule):
@@ -21,13 +22,13 @@ class TrainingModule(pl.LightningModule):
     Args:
         model: the potential.
         optimizer: from parameters to an optimiser.
-        weights: of the training loss; a callback may change `self.weights` during training.
-        validation_weights: of the validation loss, the same all along, so that checkpoints stay comparable.
+        loss: of the training; a callback may change `self.loss` on the way.
+        validation_loss: the same all along, so that checkpoints stay comparable.
         plateau_factor: the learning rate is multiplied by it …
         plateau_patience: … after so many epochs without a better validation loss.
 
     Attributes:
-        validation_rmse: of the last validation, energy in meV/atom and forces in meV/Å.
+        validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å).
     """
 
     def __init__(
@@ -35,19 +36,19 @@ class TrainingModule(pl.LightningModule):
         model: Potential,
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
         *,
-        weights: LossWeights,
-        validation_weights: LossWeights,
+        loss: Loss,
+        validation_loss: Loss,
         plateau_factor: float,
         plateau_patience: int,
     ) -> None:
         super().__init__()
         self.model = model
-        self.weights = weights
-        self.validation_weights = validation_weights
+        self.loss = loss
+        self.validation_loss = validation_loss
         self._optimizer = optimizer
         self._plateau = {"factor": plateau_factor, "patience": plateau_patience}
-        self.validation_rmse = (math.nan, math.nan)
-        self._errors = ErrorSums.empty()
+        self.validation_rmse = dict.fromkeys(QUANTITIES, math.nan)
+        self._mean_squares = MeanSquares()
         self._losses: list[Tensor] = []
 
     def configure_optimizers(self) -> Any:
@@ -56,7 +57,7 @@ class TrainingModule(pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **self._plateau)  # type: ignore[arg-type]
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "monitor": keys.VALIDATION_LOSS, "interval": "epoch"},
+            "lr_scheduler": {"scheduler": scheduler, "monitor": VALIDATION_LOSS, "interval": "epoch"},
         }
 
     @cached_property
@@ -70,7 +71,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: GraphBatch, batch_idx: int) -> Tensor:
         """The weighted loss of one batch."""
-        value = loss(self.model(batch), batch, self.weights)
+        value = self.loss(residuals(self.model, batch))
         self._losses.append(value.detach())
         return value
 
@@ -82,24 +83,23 @@ class TrainingModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, once, not at every step."""
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self._record({keys.TRAIN_LOSS: float(torch.stack(self._losses).mean()), keys.LEARNING_RATE: rate})
+        self._record({TRAIN_LOSS: float(torch.stack(self._losses).mean()), LEARNING_RATE: rate})
         self._losses.clear()
 
     def on_validation_epoch_start(self) -> None:
-        """Count errors from nothing."""
-        self._errors = ErrorSums.empty(self.device)
+        """Begin to count errors."""
+        self._mean_squares = MeanSquares()
 
     def validation_step(self, batch: GraphBatch, batch_idx: int) -> None:
         """Count the errors of one batch. The model switches gradients on for the forces itself."""
-        self._errors.add(self.model(batch), batch)
+        self._mean_squares.add(residuals(self.model, batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log RMSEs, and the loss at fixed weights, by which Lightning's callbacks go."""
-        energy, forces = self._errors.mse()
-        self.validation_rmse = (1000.0 * math.sqrt(energy), 1000.0 * math.sqrt(forces))
-        self._record(dict(zip((keys.VALIDATION_ENERGY, keys.VALIDATION_FORCES), self.validation_rmse, strict=True)))
-        weights = self.validation_weights
-        self.log(keys.VALIDATION_LOSS, weights.energy * energy + weights.forces * forces)
+        mean_squares = self._mean_squares.values
+        self.validation_rmse = {name: math.sqrt(value) for name, value in mean_squares.items()}
+        self._record({validation_rmse(name): 1000.0 * value for name, value in self.validation_rmse.items()})
+        self.log(VALIDATION_LOSS, self.validation_loss.of_mean_squares(mean_squares))
 
     def _record(self, metrics: dict[str, float]) -> None:
         """Give the logger what nothing else asks for: `log` would keep books about each name at every epoch."""

@@ -4,6 +4,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from tqdm import tqdm
 
+from mlip_sweep.models.targets import QUANTITIES
 from mlip_sweep.training.module import TrainingModule
 
 
@@ -22,8 +23,11 @@ class EpochBar(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the validation errors."""
         if self._bar is not None and isinstance(pl_module, TrainingModule):
-            energy, forces = pl_module.validation_rmse
-            self._bar.set_postfix_str(f"validation {energy:.3g} meV/atom, {forces:.3g} meV/Å", refresh=False)
+            errors = [
+                f"{1000.0 * pl_module.validation_rmse[name]:.3g} {quantity.milli_unit}"
+                for name, quantity in QUANTITIES.items()
+            ]
+            self._bar.set_postfix_str(f"validation {', '.join(errors)}", refresh=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One epoch more."""

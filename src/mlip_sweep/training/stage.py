@@ -16,16 +16,23 @@ class Stage(Callback):
     since scores from before the stage are of another kind. The epoch is saved, so that a resumed training keeps it.
 
     Args:
-        start: fraction of `trainer.max_epochs`, 0 to below 1.
+        start: where the stage begins, as a fraction of `trainer.max_epochs`, 0 to below 1.
         learning_rate: from then on; None leaves it alone.
 
     Raises:
-        InputError: the stage would have no epoch.
+        InputError: one of these is out of range, or, when the training begins, the stage would have no epoch.
     """
 
     def __init__(self, start: float, learning_rate: float | None) -> None:
-        if not 0.0 <= start < 1.0:
+        if not isinstance(start, int | float) or not 0.0 <= start < 1.0:
             raise InputError(f"start={start} of {type(self).__name__}: give a fraction of the training, 0 to below 1")
+        if learning_rate is not None and not (
+            isinstance(learning_rate, int | float) and 0.0 < learning_rate < math.inf
+        ):
+            raise InputError(
+                f"learning_rate={learning_rate} of {type(self).__name__}: give a positive number, or null to leave it "
+                "alone"
+            )
         self.start = start
         self.learning_rate = learning_rate
         self.start_epoch: int | None = None

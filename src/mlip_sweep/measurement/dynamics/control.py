@@ -81,5 +81,5 @@ def reference_control(
 def run_control(calculator: Calculator, start: Frame, protocol: MDProtocol, *, progress: bool = True) -> Control:
     """Run any ASE calculator through a protocol."""
     model = CalculatorModel(calculator, pbc=start.pbc.tolist())
-    found = simulate(model, start, protocol, progress=progress)
-    return Control(found.last_time_ps(protocol.timestep_fs), found.reason)
+    trajectories = simulate(model, start, protocol, progress=progress)
+    return Control(trajectories.last_time_ps(protocol.timestep_fs), trajectories.reason)

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.dynamics.failure import SURVIVED, Limits, Watch
+from mlip_sweep.measurement.dynamics.failure import SURVIVED, FailureMonitor, Limits
 from mlip_sweep.measurement.dynamics.integrators import Integrator, Thermostat, kinetic_temperature
 from mlip_sweep.measurement.dynamics.neighbours import VerletList
 from mlip_sweep.measurement.dynamics.trajectories import Snapshot, Trajectories
-from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating, predicted
+from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating, predict_in_parts
 
 # Steps between two looks for failures. Off the CPU a look waits for all that is under way; on it a look is free.
 CHECK_EVERY: Final = 25
@@ -123,7 +123,7 @@ class _Engine:
         self.energy = torch.zeros(replicas, dtype=torch.float64, device=device)
         self.masses = torch.as_tensor(atomic_masses[start.atomic_numbers], dtype=torch.float64, device=device)[:, None]
         self.integrator = Integrator(thermostat, timestep_fs, self.masses, replicas)
-        self.watch = Watch(start, replicas, limits, device)
+        self.monitor = FailureMonitor(start, replicas, limits, device)
         self.list = VerletList(start, replicas, cutoff=float(model.cutoff), skin=skin_A, device=device)
 
         self.last_step = np.full(replicas, -1, dtype=np.int64)
@@ -137,31 +137,31 @@ class _Engine:
     def step(self, step: int) -> None:
         """One timestep."""
         positions, momenta = self.integrator.move(self.positions, self.momenta, self.forces)
-        self.positions = self.watch.unless_failed(positions, self.positions)
-        self.momenta = self.watch.unless_failed(momenta, self.momenta)
-        self.watch.positions(step, self.positions)
+        self.positions = self.monitor.unless_failed(positions, self.positions)
+        self.momenta = self.monitor.unless_failed(momenta, self.momenta)
+        self.monitor.positions(step, self.positions)
         self.evaluate(step)
         kicked = self.integrator.kick(self.momenta, self.forces)
-        self.momenta = self.watch.unless_failed(kicked, self.momenta)
-        self.watch_motion(step)
+        self.momenta = self.monitor.unless_failed(kicked, self.momenta)
+        self.check_motion(step)
 
     def evaluate(self, step: int) -> None:
         """Energies and forces at the present positions."""
-        graph = self.list.graph(self.watch.unless_failed(self.positions, self.start))
-        self.watch.pairs(step, graph, self.list.squared_lengths)
-        prediction = predicted(self.model, graph, self.max_atoms)
+        graph = self.list.graph(self.monitor.unless_failed(self.positions, self.start))
+        self.monitor.pairs(step, graph, self.list.squared_lengths)
+        prediction = predict_in_parts(self.model, graph, self.max_atoms)
         self.energy = prediction.energy.double()
         self.forces = prediction.forces.double().reshape(self.positions.shape)
-        self.watch.prediction(step, self.energy, self.forces)
+        self.monitor.prediction(step, self.energy, self.forces)
         if step == 0:
-            self.watch_motion(step)
+            self.check_motion(step)
 
-    def watch_motion(self, step: int) -> None:
+    def check_motion(self, step: int) -> None:
         """Look at temperature and total energy, where a limit asks for it."""
-        if self.watch.watches_motion:
+        if self.monitor.watches_motion:
             temperature = self.temperature()
             kinetic = 1.5 * len(self.masses) * units.kB * temperature
-            self.watch.motion(step, temperature, self.energy + kinetic)
+            self.monitor.motion(step, temperature, self.energy + kinetic)
 
     def temperature(self) -> Tensor:
         """Kinetic temperature of each replica, (R',) K."""
@@ -171,21 +171,21 @@ class _Engine:
         """Add temperature and potential energy to the traces."""
         values = self.energy.new_full((2, len(self.reason)), torch.nan)
         now = torch.stack([self.temperature(), self.energy])
-        values[:, torch.as_tensor(self.alive, device=values.device)] = now.where(~self.watch.failed, torch.nan)
+        values[:, torch.as_tensor(self.alive, device=values.device)] = now.where(~self.monitor.failed, torch.nan)
         self.sampled_steps.append(step)
         self.samples.append(values)
 
     def snapshot(self, step: int) -> None:
         """Add the whole state to the trajectories of those that have not failed."""
         state = (self.positions, self.momenta, self.energy, self.forces)
-        arrays = [values[~self.watch.failed].cpu().numpy() for values in state]
-        intact = self.alive[~self.watch.failed.cpu().numpy()]
+        arrays = [values[~self.monitor.failed].cpu().numpy() for values in state]
+        intact = self.alive[~self.monitor.failed.cpu().numpy()]
         for replica, position, momentum, energy, forces in zip(intact, *arrays, strict=True):
             self.snapshots[replica].append(Snapshot(step, position, momentum, float(energy), forces))
 
     def drop_failed(self) -> None:
         """Take the replicas that have failed out of the batch, and keep the state in which they did."""
-        failures = self.watch.failures()
+        failures = self.monitor.failures()
         gone = [index for index, failure in enumerate(failures) if failure]
         if not gone:
             return
@@ -193,11 +193,11 @@ class _Engine:
             if failure:
                 self.last_step[replica], self.reason[replica] = failure
         self._keep_state(gone)
-        kept = ~self.watch.failed
+        kept = ~self.monitor.failed
         self.alive = np.delete(self.alive, gone)
         self.positions, self.momenta = self.positions[kept], self.momenta[kept]
         self.forces, self.energy = self.forces[kept], self.energy[kept]
-        self.watch.keep(kept)
+        self.monitor.keep(kept)
         self.integrator.keep(kept)
         self.list.keep(kept)
 

@@ -1,4 +1,4 @@
-"""What counts as a failed replica, and the watch that keeps the first failure of each without stopping the device."""
+"""What counts as a failed replica, and the monitor that keeps the first failure of each without stopping the device."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 
 SURVIVED: Final = ""
 # In the order in which a step looks for them; those that no limit switches on are always looked for.
@@ -90,7 +90,7 @@ def check_start(start: Frame, limits: Limits) -> None:
     """Refuse limits that the starting geometry does not keep, so that every replica would fail at once.
 
     Raises:
-        InputError: naming the setting.
+        SettingError: naming the setting.
     """
     place = start.origin or "a frame"
     if limits.bond is not None:
@@ -98,14 +98,14 @@ def check_start(start: Frame, limits: Limits) -> None:
         if len(bonds) and bonds.lengths.max() >= limits.bond:
             i, j = bonds.pairs[:, bonds.lengths.argmax()]
             names = [Atoms(numbers=[start.atomic_numbers[k]]).symbols[0] + str(k) for k in (i, j)]
-            raise InputError(
+            raise SettingError(
                 f"max_bond_A={limits.bond}: bond {'-'.join(names)} of the starting geometry ({place}) is already "
                 f"{bonds.lengths.max():.2f} Å long; choose a larger max_bond_A, or for a metal "
                 "criteria=[close,temperature]"
             )
 
 
-class Watch:
+class FailureMonitor:
     """The first failure of each of R replicas, kept on the device: nothing here waits for it but `failures`.
 
     Args:

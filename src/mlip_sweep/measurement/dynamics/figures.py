@@ -52,15 +52,15 @@ def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
     return figure
 
 
-def temperature_figure(found: Trajectories, protocol: MDProtocol) -> Figure:
+def temperature_figure(trajectories: Trajectories, protocol: MDProtocol) -> Figure:
     """Kinetic temperature of every replica until it fails, and the mean over those that are left."""
     figure = Figure(figsize=(5.0, 3.4))
     figure.subplots_adjust(left=0.14, right=0.97, bottom=0.14, top=0.97)
     axes = figure.subplots()
-    time = found.time_fs / 1000.0
-    axes.plot(time, found.temperature, color=FAINT, linewidth=0.5, alpha=0.6, rasterized=True)
-    alive = np.isfinite(found.temperature).any(axis=1)
-    mean = np.nanmean(found.temperature[alive], axis=1)
+    time = trajectories.time_fs / 1000.0
+    axes.plot(time, trajectories.temperature, color=FAINT, linewidth=0.5, alpha=0.6, rasterized=True)
+    alive = np.isfinite(trajectories.temperature).any(axis=1)
+    mean = np.nanmean(trajectories.temperature[alive], axis=1)
     axes.plot(time[alive], mean, color=MODEL, linewidth=1.6, label="mean of the intact replicas")
     target = "velocities drawn at" if protocol.thermostat == "none" else "thermostat"
     axes.axhline(protocol.temperature_K, color=TARGET, linewidth=1.0, linestyle="--", label=target)

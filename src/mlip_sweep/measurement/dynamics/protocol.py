@@ -1,40 +1,39 @@
 """The time-to-failure protocol: its settings, where replicas start and how fast, and its run on any force field."""
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 from ase import units
 from ase.data import atomic_masses
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of
 from mlip_sweep.measurement.dynamics.integrators import Berendsen, Langevin, Thermostat
 from mlip_sweep.measurement.dynamics.trajectories import Trajectories
 from mlip_sweep.measurement.evaluation import ForceField
+from mlip_sweep.settings import Words, settings
 
-VELOCITIES = ("maxwell", "paper")
-THERMOSTATS = ("berendsen", "langevin", "none")
-CRITERIA = ("auto", "bond", "close", "temperature", "drift")
 STREAM: Final = zlib.crc32(b"velocities")  # so that no other use of the same seed draws the same numbers
 
+Criterion = Literal["auto", "bond", "close", "temperature", "drift"]
 
-@dataclass(frozen=True)
+
+@settings
 class MDProtocol:
     """Settings that determine an experiment of molecular dynamics; units are in the names.
 
-    Attributes:
+    Args:
         temperature_K: of the thermostat and of the velocities.
         duration_ps: where replicas are censored.
-        timestep_fs: fs.
+        timestep_fs: the timestep.
         thermostat: "berendsen", "langevin", or "none": constant energy.
         thermostat_fs: its time constant; of Langevin's the inverse of the friction.
-        replicas: how many.
+        replicas: how many trajectories are run.
         criteria: what counts as a failure, beside numbers that are not finite: any of "bond", "close", "temperature"
             and "drift", and "auto" for those that suit the system (see `limits`).
         max_bond_A: "bond": longest bond of the starting geometry.
@@ -44,50 +43,39 @@ class MDProtocol:
         velocities: "maxwell" draws independent velocities at the target temperature; "paper" lets every replica start
             at rest, so that replicas differ by rounding only.
         seed: of the velocities and of Langevin's noise.
-
-    Raises:
-        InputError: a value that cannot work.
     """
 
-    temperature_K: float = 1600.0  # noqa: N815 (the unit)
-    duration_ps: float = 6.0
-    timestep_fs: float = 1.0
-    thermostat: str = "berendsen"
-    thermostat_fs: float = 250.0
-    replicas: int = 30
-    criteria: str | Sequence[str] = "auto"
-    max_bond_A: float = 2.0  # noqa: N815
-    min_distance_ratio: float = 0.6
-    max_temperature_ratio: float = 4.0
-    max_drift_meV_atom: float = 50.0  # noqa: N815
-    velocities: str = "maxwell"
-    seed: int = 0
+    temperature_K: PositiveFloat = 1600.0  # noqa: N815 (the unit)
+    duration_ps: PositiveFloat = 6.0
+    timestep_fs: PositiveFloat = 1.0
+    thermostat: Literal["berendsen", "langevin", "none"] = "berendsen"
+    thermostat_fs: PositiveFloat = 250.0
+    replicas: PositiveInt = 30
+    criteria: Words = ("auto",)
+    max_bond_A: PositiveFloat = 2.0  # noqa: N815
+    min_distance_ratio: PositiveFloat = 0.6
+    max_temperature_ratio: PositiveFloat = 4.0
+    max_drift_meV_atom: PositiveFloat = 50.0  # noqa: N815
+    velocities: Literal["maxwell", "paper"] = "maxwell"
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        given = (self.criteria,) if isinstance(self.criteria, str) else tuple(self.criteria)
-        object.__setattr__(self, "criteria", given)  # of one type, which can be written as JSON
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, float) and field.name != "seed" and not value > 0:
-                raise InputError(f"measurement.stability.{field.name}={value}: give a number above 0")
-        _check_choice("velocities", self.velocities, VELOCITIES)
-        _check_choice("thermostat", self.thermostat, THERMOSTATS)
         for name in self.criteria:
-            _check_choice("criteria", name, CRITERIA)
+            if name not in get_args(Criterion):
+                raise SettingError(f"criteria={name!r}: choose one of {', '.join(get_args(Criterion))}")
         if "drift" in self.criteria and self.thermostat != "none":
-            raise InputError(
-                f"measurement.stability.criteria={list(self.criteria)}: a thermostat changes the energy; leave drift "
-                "out, or set measurement.stability.thermostat=none"
+            raise SettingError(
+                f"criteria={list(self.criteria)}: a thermostat changes the energy; leave drift out, or set "
+                "thermostat=none"
             )
         if self.thermostat_fs < self.timestep_fs:
-            raise InputError(
-                f"measurement.stability.thermostat_fs={self.thermostat_fs}: shorter than the timestep of "
-                f"{self.timestep_fs} fs; raise it, to 250 say"
+            raise SettingError(
+                f"thermostat_fs={self.thermostat_fs}: shorter than the timestep of {self.timestep_fs} fs; raise it, "
+                "to 250 say"
             )
         if self.n_steps < 1:
-            raise InputError(
-                f"measurement.stability.duration_ps={self.duration_ps}: shorter than one timestep of "
-                f"{self.timestep_fs} fs; raise it"
+            raise SettingError(
+                f"duration_ps={self.duration_ps}: shorter than one timestep of {self.timestep_fs} fs; raise it"
             )
 
     @property
@@ -122,11 +110,6 @@ class MDProtocol:
         if self.thermostat == "langevin":
             return Langevin(self.temperature_K, self.thermostat_fs, self.seed)
         return None
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"measurement.stability.{name}={value!r}: choose one of {', '.join(choices)}")
 
 
 def starting_geometry(dataset: Dataset) -> Frame:
@@ -173,7 +156,7 @@ def simulate(
     """Run the protocol on a force field; traces are sampled about a thousand times.
 
     Raises:
-        InputError: the starting geometry does not go with the protocol.
+        SettingError: the starting geometry does not go with the protocol.
     """
     return molecular_dynamics(
         model,

@@ -1,4 +1,4 @@
-"""How long molecular dynamics far above the training temperature stays physical: PROTOCOL "MD time-to-failure".
+"""How long molecular dynamics far above the training temperature stays physical.
 
 Vita & Schwalbe-Koda, Mach. Learn.: Sci. Technol. 4 (2023) 035031, https://doi.org/10.1088/2632-2153/acf115.
 """
@@ -6,14 +6,13 @@ Vita & Schwalbe-Koda, Mach. Learn.: Sci. Technol. 4 (2023) 035031, https://doi.o
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 import pandas as pd
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from mlip_sweep import keys
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.control import reference_control
 from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of, check_start
 from mlip_sweep.measurement.dynamics.figures import survival_figure, temperature_figure
@@ -21,127 +20,168 @@ from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate, start
 from mlip_sweep.measurement.dynamics.survival import Survival, survival
 from mlip_sweep.measurement.dynamics.trajectories import Trajectories, write_extxyz
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.interface import Report, checked_by
+from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.metrics import SET, Column, Metric
+from mlip_sweep.settings import settings
+
+TIME_TO_FAILURE: Final = "md_time_to_failure_ps"  # restricted mean survival time
+TIME_TO_FAILURE_LOW: Final = "md_time_to_failure_ci95_low_ps"
+TIME_TO_FAILURE_HIGH: Final = "md_time_to_failure_ci95_high_ps"
+TIME_TO_FAILURE_PAPER: Final = "md_time_to_failure_paper_mean_ps"  # survivors count as duration + one timestep
+SURVIVAL_FRACTION: Final = "md_survival_fraction"
+DURATION: Final = "md_duration_ps"
+MEAN_TEMPERATURE: Final = "md_mean_temperature_K"  # over the second half of the duration
+CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the labelling method itself
 
 
-def check_protocol(dataset: Dataset, trajectory_every: int | None = None, **settings: Any) -> None:
-    """Refuse a protocol that cannot work, or whose start has failed already; settings as of `time_to_failure`.
+def failures(reason: str) -> str:
+    """Name of the number of replicas that failed for one reason, one of `dynamics.failure.REASONS`.
 
-    Raises:
-        InputError: naming the setting.
+    Recorded for the reasons that were looked for: "position", "energy" and "forces" (not finite) always, the others
+    where the protocol asks for them.
     """
-    names = {field.name for field in fields(MDProtocol)}
-    protocol = MDProtocol(**{name: value for name, value in settings.items() if name in names})
-    start = starting_geometry(dataset)
-    check_start(start, protocol.limits(start))
-    if trajectory_every is not None and trajectory_every < 1:
-        raise InputError(f"measurement.stability.trajectory_every={trajectory_every}: give 1 or more steps, or null")
+    return f"md_failures_{reason}"
 
 
-@checked_by(check_protocol)
-def time_to_failure(
-    model: ForceField,
-    dataset: Dataset,
-    *,
-    skin_A: float = 2.0,
-    max_atoms: int = 4096,
-    trajectory_every: int | None = None,
-    control_replicas: int = 0,
-    cache: str | Path = "~/.cache/mlip-sweep",
-    progress: bool = True,
-    **protocol: Any,
-) -> Report:
+@settings
+class TimeToFailure(MDProtocol, Measurement):
     """Simulate replicas from the lowest-energy training geometry until they fail, and analyse when they do.
 
+    The settings that determine the experiment are those of `MDProtocol`; to these come:
+
     Args:
-        model: left in the mode it was in.
-        dataset: gives the start, and the reference for the control.
         skin_A: of the neighbour list; it changes the speed only.
         max_atoms: that the model is shown at once, of all replicas.
         trajectory_every: steps between frames of the trajectories, which are kept as extended xyz; None keeps none.
         control_replicas: replicas of the reference method under the same protocol, where the data set has its
             reference at hand; 0 for none.
         cache: folder where the control is kept.
-        progress: show a progress bar.
-        **protocol: settings of the experiment, see `MDProtocol`.
-
-    Raises:
-        InputError: a setting that cannot work, a start that has failed already, or a reference that is not installed.
+        progress: whether to show a progress bar.
     """
-    settings = MDProtocol(**protocol)
-    start = starting_geometry(dataset)
-    found = simulate(
-        model,
-        start,
-        settings,
-        skin_A=skin_A,
-        max_atoms=max_atoms,
-        trajectory_every=trajectory_every,
-        progress=progress,
-    )
-    timestep_ps = settings.timestep_fs / 1000.0
-    times = found.last_time_ps(settings.timestep_fs)
-    analysis = survival(times, found.failed, duration_ps=settings.n_steps * timestep_ps, timestep_ps=timestep_ps)
-    limits = settings.limits(start)
-    report = Report(
-        metrics=_metrics(analysis, found, settings, limits),
-        arrays={
-            "time_fs": found.time_fs,
-            "temperature_K": found.temperature,
-            "potential_energy_eV": found.potential_energy,
-        },
-        tables={
-            "replicas": pd.DataFrame(
-                {
-                    "replica": np.arange(settings.replicas),
-                    "time_ps": times,
-                    "failed": found.failed,
-                    "reason": found.reason,
-                    "seed": settings.seed,
-                }
+
+    skin_A: PositiveFloat = 2.0  # noqa: N815 (the unit)
+    max_atoms: PositiveInt = 1024
+    trajectory_every: PositiveInt | None = None
+    control_replicas: NonNegativeInt = 30
+    cache: str | Path = "~/.cache/mlip-sweep"
+    progress: bool = True
+
+    metrics = (
+        Metric(
+            TIME_TO_FAILURE,
+            "ps",
+            better="higher",
+            column=Column(
+                "to failure\nps [95 %]", form="{:.2f}", priority=5, low=TIME_TO_FAILURE_LOW, high=TIME_TO_FAILURE_HIGH
             ),
-            "criteria": pd.DataFrame(
-                [(reason, limits.described(reason), found.reason.count(reason)) for reason in limits.reasons],
-                columns=["criterion", "limit", "failures"],
-            ),
-            "survival": analysis.curve.reset_index(),
-        },
-        figures={
-            "survival": survival_figure(analysis, settings),
-            "temperature": temperature_figure(found, settings),
-        },
-        files={
-            f"trajectories/replica_{k:02d}.xyz": partial(
-                write_extxyz, start=start, found=found, replica=k, timestep_fs=settings.timestep_fs
-            )
-            for k in range(settings.replicas)
-            if trajectory_every is not None
-        },
-        notes=_notes(analysis, start, dataset, settings, limits),
+            headline="time to failure: {:.3g} ps [{:.3g}, {:.3g}] of {:g} ps",
+            headline_with=(TIME_TO_FAILURE_LOW, TIME_TO_FAILURE_HIGH, DURATION),
+        ),
+        Metric(TIME_TO_FAILURE_LOW, "ps", better="higher"),
+        Metric(TIME_TO_FAILURE_HIGH, "ps", better="higher"),
+        Metric(TIME_TO_FAILURE_PAPER, "ps", better="higher"),
+        Metric(SURVIVAL_FRACTION, better="higher", column=Column("survive", form="{:.0%}", priority=2)),
+        Metric(DURATION, "ps"),
+        Metric(MEAN_TEMPERATURE, "K"),
+        Metric(CONTROL_SURVIVAL),
+        Metric(failures(SET), better="lower"),
     )
-    if control_replicas and dataset.reference is not None:
-        control = reference_control(dataset, settings, control_replicas, cache=Path(cache), progress=progress)
-        report.metrics[keys.MD_CONTROL_SURVIVAL] = control.survival_fraction
-        if control.survival_fraction < 1.0:
-            lost = sum(reason != "" for reason in control.reason)
-            report.notes.append(
-                f"the reference itself fails in {lost} of {control_replicas} replicas: "
-                "this system is no test of a model"
+
+    @property
+    def protocol(self) -> MDProtocol:
+        """The settings that determine the experiment, without those that say how it is run."""
+        return MDProtocol(**{field.name: getattr(self, field.name) for field in fields(MDProtocol)})
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse a protocol whose start has failed already."""
+        start = starting_geometry(dataset)
+        check_start(start, self.limits(start))
+
+    def __call__(self, model: ForceField, dataset: Dataset) -> Report:
+        """Measure a model, which is left in the mode it was in.
+
+        Raises:
+            SettingError: the start has failed already.
+            InputError: the reference is not installed.
+        """
+        start = starting_geometry(dataset)
+        trajectories = simulate(
+            model,
+            start,
+            self,
+            skin_A=self.skin_A,
+            max_atoms=self.max_atoms,
+            trajectory_every=self.trajectory_every,
+            progress=self.progress,
+        )
+        timestep_ps = self.timestep_fs / 1000.0
+        times = trajectories.last_time_ps(self.timestep_fs)
+        analysis = survival(times, trajectories.failed, duration_ps=self.n_steps * timestep_ps, timestep_ps=timestep_ps)
+        limits = self.limits(start)
+        report = Report(
+            metrics=_metrics(analysis, trajectories, self, limits),
+            arrays={
+                "time_fs": trajectories.time_fs,
+                "temperature_K": trajectories.temperature,
+                "potential_energy_eV": trajectories.potential_energy,
+            },
+            tables={
+                "replicas": pd.DataFrame(
+                    {
+                        "replica": np.arange(self.replicas),
+                        "time_ps": times,
+                        "failed": trajectories.failed,
+                        "reason": trajectories.reason,
+                        "seed": self.seed,
+                    }
+                ),
+                "criteria": pd.DataFrame(
+                    [
+                        (reason, limits.described(reason), trajectories.reason.count(reason))
+                        for reason in limits.reasons
+                    ],
+                    columns=["criterion", "limit", "failures"],
+                ),
+                "survival": analysis.curve.reset_index(),
+            },
+            figures={
+                "survival": survival_figure(analysis, self),
+                "temperature": temperature_figure(trajectories, self),
+            },
+            files={
+                f"trajectories/replica_{k:02d}.xyz": partial(
+                    write_extxyz, start=start, trajectories=trajectories, replica=k, timestep_fs=self.timestep_fs
+                )
+                for k in range(self.replicas)
+                if self.trajectory_every is not None
+            },
+            notes=_notes(analysis, start, dataset, self, limits),
+        )
+        if self.control_replicas and dataset.reference is not None:
+            control = reference_control(
+                dataset, self.protocol, self.control_replicas, cache=Path(self.cache), progress=self.progress
             )
-    return report
+            report.metrics[CONTROL_SURVIVAL] = control.survival_fraction
+            if control.survival_fraction < 1.0:
+                lost = sum(reason != "" for reason in control.reason)
+                report.notes.append(
+                    f"the reference itself fails in {lost} of {self.control_replicas} replicas: "
+                    "this system is no test of a model"
+                )
+        return report
 
 
-def _metrics(analysis: Survival, found: Trajectories, protocol: MDProtocol, limits: Limits) -> dict[str, float]:
-    late = found.temperature[found.time_fs >= 500.0 * protocol.duration_ps]
+def _metrics(analysis: Survival, trajectories: Trajectories, protocol: MDProtocol, limits: Limits) -> dict[str, float]:
+    late = trajectories.temperature[trajectories.time_fs >= 500.0 * protocol.duration_ps]
     return {
-        keys.MD_TIME_TO_FAILURE: analysis.restricted_mean,
-        keys.MD_TIME_TO_FAILURE_LOW: analysis.low,
-        keys.MD_TIME_TO_FAILURE_HIGH: analysis.high,
-        keys.MD_TIME_TO_FAILURE_PAPER: analysis.paper_mean,
-        keys.MD_SURVIVAL_FRACTION: analysis.fraction,
-        keys.MD_DURATION: protocol.n_steps * protocol.timestep_fs / 1000.0,
-        keys.MD_TEMPERATURE: float(np.nanmean(late)) if np.isfinite(late).any() else float("nan"),
-        **{keys.md_failures(reason): float(found.reason.count(reason)) for reason in limits.reasons},
+        TIME_TO_FAILURE: analysis.restricted_mean,
+        TIME_TO_FAILURE_LOW: analysis.low,
+        TIME_TO_FAILURE_HIGH: analysis.high,
+        TIME_TO_FAILURE_PAPER: analysis.paper_mean,
+        SURVIVAL_FRACTION: analysis.fraction,
+        DURATION: protocol.n_steps * protocol.timestep_fs / 1000.0,
+        MEAN_TEMPERATURE: float(np.nanmean(late)) if np.isfinite(late).any() else float("nan"),
+        **{failures(reason): float(trajectories.reason.count(reason)) for reason in limits.reasons},
     }
 
 

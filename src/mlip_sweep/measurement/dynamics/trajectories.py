@@ -60,23 +60,23 @@ class Trajectories:
         return self.last_step.astype(np.float64) * (timestep_fs / 1000.0)
 
 
-def write_extxyz(path: Path, start: Frame, found: Trajectories, replica: int, timestep_fs: float) -> None:
+def write_extxyz(path: Path, start: Frame, trajectories: Trajectories, replica: int, timestep_fs: float) -> None:
     """Write the snapshots of one replica as extended xyz, which ASE reads back: energy, forces, momenta and time.
 
     A replica that failed has one frame more, where it did: without energy and forces, its `failure` says why.
     """
-    ase.io.write(path, list(_frames(start, found, replica, timestep_fs)), format="extxyz")
+    ase.io.write(path, list(_frames(start, trajectories, replica, timestep_fs)), format="extxyz")
 
 
-def _frames(start: Frame, found: Trajectories, replica: int, timestep_fs: float) -> Iterator[Atoms]:
-    for snapshot in found.snapshots[replica]:
+def _frames(start: Frame, trajectories: Trajectories, replica: int, timestep_fs: float) -> Iterator[Atoms]:
+    for snapshot in trajectories.snapshots[replica]:
         atoms = _atoms(start, snapshot.positions, snapshot.momenta, snapshot.step, timestep_fs)
         atoms.calc = SinglePointCalculator(atoms, energy=snapshot.energy, forces=snapshot.forces)
         yield atoms
-    if found.reason[replica] != SURVIVED:
-        step = int(found.last_step[replica])
-        atoms = _atoms(start, found.positions[replica], found.momenta[replica], step, timestep_fs)
-        atoms.info["failure"] = found.reason[replica]
+    if trajectories.reason[replica] != SURVIVED:
+        step = int(trajectories.last_step[replica])
+        atoms = _atoms(start, trajectories.positions[replica], trajectories.momenta[replica], step, timestep_fs)
+        atoms.info["failure"] = trajectories.reason[replica]
         yield atoms
 
 

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import EntropySettings
-from mlip_sweep.measurement.landscape.grid import Lines, displaceable
-from mlip_sweep.measurement.landscape.interpolation import Array, Line
+from mlip_sweep.measurement.landscape.grid import LineLosses, displaceable
+from mlip_sweep.measurement.landscape.interpolation import Array, LineNodes
 from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.targets import Residuals, residuals
 
 PILOTS = 2  # directions that are refined further than needed, to learn how fast the others converge
 PILOT_TOLERANCE = 0.5  # of theirs, in units of the tolerance
@@ -23,12 +24,9 @@ SAFETY = 3.0  # factor on the error that the pilots predict
 FIRST_SPLIT = 0.125  # where an interval that begins at t = 0 is split: losses bend most there
 MIN_DIRECTIONS = 5  # before a standard error is believed
 
-Errors = tuple[Tensor, Tensor]
-"""Errors of the energies per atom (S,), eV/atom, and of the force components (3N,), eV/Å."""
-
 
 @dataclass(frozen=True)
-class Sampled:
+class SampledLandscape:
     """Losses on a grid, and what was evaluated for them.
 
     Attributes:
@@ -38,13 +36,13 @@ class Sampled:
         error: estimate of what interpolation adds to S, nat.
     """
 
-    lines: list[Line]
-    curves: Lines
+    lines: list[LineNodes]
+    curves: LineLosses
     evaluations: int
     error: float
 
 
-def sampled_lines(
+def sample_lines(
     model: Potential,
     batches: Sequence[GraphBatch],
     directions: Directions,
@@ -55,7 +53,7 @@ def sampled_lines(
     tolerance: float,
     target_stderr: float | None = None,
     progress: bool = True,
-) -> Sampled:
+) -> SampledLandscape:
     """Losses on the grid t along up to n directions, each evaluated at as few points as S allows.
 
     Along a direction, pairs ±t of grid points are added where they matter most to S, until the error that is left in
@@ -77,70 +75,65 @@ def sampled_lines(
         target_stderr: standard error of S at which no more directions are added; None takes all n.
         progress: whether to show a bar.
     """
-    found: list[Line] = []
+    lines: list[LineNodes] = []
     losses: list[tuple[Array, Array]] = []  # on the grid
     estimates: list[float] = []
     with displaceable(model) as displace, tqdm(total=n, desc="landscape", leave=False, disable=not progress) as bar:
-        centre = errors(model, batches)
-        plan = _Plan(t, settings)
+        centre = all_residuals(model, batches)
+        plan = _RefinementPlan(t, settings)
         for k in range(n):
             direction = directions[k]
 
-            def at(value: float, direction: list[Tensor] = direction) -> Errors:
+            def at(value: float, direction: list[Tensor] = direction) -> Residuals:
                 displace([(value, direction)])
-                return errors(model, batches)
+                return all_residuals(model, batches)
 
             left = min(2 * tolerance, tolerance * (k + 1) - sum(estimates))  # S is off by the mean over directions
-            line, estimate = plan.follow(_Probe(at, centre), losses, left, pilot=k < PILOTS)
-            found.append(line)
+            line, estimate = plan.follow(_DirectionSampler(at, centre), losses, left, pilot=k < PILOTS)
+            lines.append(line)
             losses.append(line.rmse(t))
             estimates.append(estimate)
             bar.update()
             if target_stderr is not None and k + 1 >= MIN_DIRECTIONS and _stderr(losses, settings) <= target_stderr:
                 break
     energy, forces = (np.array(part) for part in zip(*losses, strict=True))
-    evaluations = 1 + sum(len(line.t) - 1 for line in found)
-    return Sampled(found, Lines(t, energy, forces), evaluations, float(np.mean(estimates)))
+    evaluations = 1 + sum(len(line.t) - 1 for line in lines)
+    return SampledLandscape(lines, LineLosses(t, energy, forces), evaluations, float(np.mean(estimates)))
 
 
-def errors(model: Potential, batches: Sequence[GraphBatch]) -> Errors:
-    """Errors of all energies per atom and of all force components, in the order of the batches, on the device."""
-    energy, forces = [], []
-    for batch in batches:
-        found = model(batch)
-        true_energy, true_forces = batch.labels
-        energy.append((found.energy - true_energy) / batch.atoms_per_system)
-        forces.append((found.forces - true_forces).flatten())
-    return torch.cat(energy), torch.cat(forces)
+def all_residuals(model: Potential, batches: Sequence[GraphBatch]) -> Residuals:
+    """Residuals of the whole data set, in the order of the batches, on the device."""
+    parts = [residuals(model, batch) for batch in batches]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-class _Probe:
-    """Evaluates along one direction, and keeps the products of what it finds."""
+class _DirectionSampler:
+    """Evaluates along one direction, and keeps the mean products of the residuals."""
 
-    def __init__(self, at: Callable[[float], Errors], centre: Errors) -> None:
+    def __init__(self, at: Callable[[float], Residuals], centre: Residuals) -> None:
         self._at = at
         self._t = [0.0]
-        self._errors = [[part] for part in centre]
-        self._products = [_products(part) for part in self._errors]
+        self._residuals = {name: [values] for name, values in centre.items()}
+        self._products = {name: _products(values) for name, values in self._residuals.items()}
 
     def add(self, values: Sequence[float]) -> None:
         """Evaluate at more values of t."""
         for value in values:
             self._t.append(value)
-            for kept, new in zip(self._errors, self._at(value), strict=True):
-                kept.append(new)
-        self._products = [_products(kept, old) for kept, old in zip(self._errors, self._products, strict=True)]
+            for name, new in self._at(value).items():
+                self._residuals[name].append(new)
+        self._products = {name: _products(kept, self._products[name]) for name, kept in self._residuals.items()}
 
     @property
-    def line(self) -> Line:
+    def line(self) -> LineNodes:
         """What was evaluated so far."""
         order = np.argsort(self._t)
-        energy, forces = (products[np.ix_(order, order)] for products in self._products)
-        return Line(np.array(self._t)[order], energy, forces)
+        products = {name: values[np.ix_(order, order)] for name, values in self._products.items()}
+        return LineNodes(np.array(self._t)[order], products["energy"], products["forces"])
 
 
 def _products(kept: list[Tensor], old: Array | None = None) -> Array:
-    """(M, M) mean products of M error vectors, of which the first are known already."""
+    """(M, M) mean products of M residual vectors, of which the first are known already."""
     known = 0 if old is None else len(old)
     every = torch.stack(kept)  # (M, n)
     new = (every[known:] @ every.T / every.shape[1]).cpu().numpy()  # the device is waited for once a pair
@@ -152,7 +145,7 @@ def _products(kept: list[Tensor], old: Array | None = None) -> Array:
     return products
 
 
-class _Plan:
+class _RefinementPlan:
     """In which order pairs ±t are added, and when a line has enough of them; both learnt from the first directions."""
 
     def __init__(self, t: Array, settings: EntropySettings) -> None:
@@ -163,12 +156,12 @@ class _Plan:
         self._share: dict[int, float] = {}  # number of pairs -> part of the change that was left as an error
 
     def follow(
-        self, probe: _Probe, others: Sequence[tuple[Array, Array]], tolerance: float, *, pilot: bool
-    ) -> tuple[Line, float]:
+        self, sampler: _DirectionSampler, others: Sequence[tuple[Array, Array]], tolerance: float, *, pilot: bool
+    ) -> tuple[LineNodes, float]:
         """Add pairs to a line until it has converged; the line, and the error in S that is left on it.
 
         Args:
-            probe: of the line.
+            sampler: of the line.
             others: losses of the lines that are finished: S belongs to the mean of all.
             tolerance: of the error that is left.
             pilot: whether to learn from this line.
@@ -177,11 +170,11 @@ class _Plan:
         changes: list[float] = []
         for pairs in range(1, len(self._half) + 1):
             value = float(self._half[self._order[pairs - 1]])
-            probe.add([-value, value])
-            line = probe.line
+            sampler.add([-value, value])
+            line = sampler.line
             if not line.finite:
-                probe.add([x for x in self._t if x != 0 and x not in line.t])
-                return probe.line, 0.0
+                sampler.add([x for x in self._t if x != 0 and x not in line.t])
+                return sampler.line, 0.0
             history.append(line.rmse(self._t))
             coarse = self._coarser(line, pairs)
             change = np.full(len(self._t), np.inf)
@@ -194,10 +187,10 @@ class _Plan:
             if pairs == len(self._order) and pairs < len(self._half):
                 self._order.append(self._next(change))
         else:
-            return probe.line, 0.0  # every point of the grid is evaluated; too wild to learn from
+            return sampler.line, 0.0  # every point of the grid is evaluated; too wild to learn from
         if pilot:
             self._learn(history, changes, others)
-        return probe.line, estimate
+        return sampler.line, estimate
 
     def _effect(
         self, losses: tuple[Array, Array], before: tuple[Array, Array], others: Sequence[tuple[Array, Array]]
@@ -212,7 +205,7 @@ class _Plan:
             total += weight * _boltzmann(mean, temperature) * np.abs(losses[part] - before[part]) / temperature
         return total
 
-    def _coarser(self, line: Line, pairs: int) -> Line | None:
+    def _coarser(self, line: LineNodes, pairs: int) -> LineNodes | None:
         """A line without every other pair of its nodes, the outermost kept; None where that leaves nothing."""
         outwards = np.sort(self._order[:pairs])
         kept = self._half[outwards[::-2]]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 from mlip_sweep.models.filters import filters
 
 PASSES = 20  # of orthogonalisation and normalisation in turn
@@ -31,8 +31,7 @@ class Directions:
         normalization: what a filter is, a key of `mlip_sweep.models.filters.NORMALIZATIONS`.
 
     Raises:
-        InputError: a pattern is no regular expression or matches no parameter, or nothing is left to displace; or there
-            is no such normalization.
+        SettingError: a pattern is no regular expression or matches no parameter, or nothing is left to displace.
     """
 
     def __init__(
@@ -107,15 +106,15 @@ def _generator(key: str) -> torch.Generator:
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    found: set[str] = set()
+    matching: set[str] = set()
     for pattern in patterns:
         try:
             matches = {name for name in names if re.search(pattern, name)}
         except re.error as error:
-            raise InputError(f"frozen={pattern!r}: not a regular expression ({error})") from None
+            raise SettingError(f"frozen={pattern!r}: not a regular expression ({error})") from None
         if not matches:
-            raise InputError(f"frozen={pattern!r}: matches no parameter; there are {', '.join(names)}")
-        found |= matches
-    if len(found) == len(names):
-        raise InputError(f"frozen={list(patterns)}: matches every parameter, so that there is nothing to displace")
-    return found
+            raise SettingError(f"frozen={pattern!r}: matches no parameter; there are {', '.join(names)}")
+        matching |= matches
+    if len(matching) == len(names):
+        raise SettingError(f"frozen={list(patterns)}: matches every parameter, so that there is nothing to displace")
+    return matching

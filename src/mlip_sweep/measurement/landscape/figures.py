@@ -5,27 +5,27 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from mlip_sweep.measurement.axes import plain_ticks
-from mlip_sweep.measurement.landscape.adaptive import Sampled
+from mlip_sweep.measurement.landscape.adaptive import SampledLandscape
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings
-from mlip_sweep.measurement.landscape.grid import Plane
+from mlip_sweep.measurement.landscape.grid import PlaneLosses
 
 ENERGY_COLOR, FORCES_COLOR = "#0072B2", "#D55E00"
 
 
-def lines_figure(sampled: Sampled, settings: EntropySettings, found: Entropy) -> Figure:
+def lines_figure(landscape: SampledLandscape, settings: EntropySettings, entropy: Entropy) -> Figure:
     """Every direction thin, their mean thick, and the thermal error as a line: below it a point counts fully.
 
     Ticks below the curves show where the lines were evaluated, if not everywhere.
     """
-    curves = sampled.curves
-    nodes = np.unique([t for line in sampled.lines for t in line.t])
+    curves = landscape.curves
+    nodes = np.unique([t for line in landscape.lines for t in line.t])
     figure = Figure(figsize=(9, 4))
     figure.subplots_adjust(left=0.075, right=0.99, bottom=0.2, top=0.86, wspace=0.18)
     panels = [
-        ("Energy RMSE (meV/atom)", curves.energy, settings.temperature_energy, found.energy, found.energy_stderr),
-        ("Forces RMSE (meV/Å)", curves.forces, settings.temperature_forces, found.forces, found.forces_stderr),
+        ("Energy RMSE (meV/atom)", curves.energy, settings.temperature_energy, entropy.energy, entropy.energy_stderr),
+        ("Forces RMSE (meV/Å)", curves.forces, settings.temperature_forces, entropy.forces, entropy.forces_stderr),
     ]
-    for axes, (label, losses, temperature, entropy, stderr), symbol, color in zip(
+    for axes, (label, losses, temperature, value, stderr), symbol, color in zip(
         figure.subplots(1, 2), panels, ("E", "F"), (ENERGY_COLOR, FORCES_COLOR), strict=True
     ):
         axes.set_yscale("log")
@@ -35,19 +35,19 @@ def lines_figure(sampled: Sampled, settings: EntropySettings, found: Entropy) ->
         axes.vlines(nodes, 0.0, 0.03, color="0.2", linewidth=0.8, transform=axes.get_xaxis_transform())
         plain_ticks(axes.yaxis)
         error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
-        axes.set_title(f"$S_{symbol}$ = {entropy:.2f}{error}", fontsize=11)
+        axes.set_title(f"$S_{symbol}$ = {value:.2f}{error}", fontsize=11)
         axes.set_xlabel("t (norm of the parameters)")
         axes.set_ylabel(label)
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-    total_error = "" if np.isnan(found.total_stderr) else f" ± {found.total_stderr:.2f}"
+    total_error = "" if np.isnan(entropy.total_stderr) else f" ± {entropy.total_stderr:.2f}"
     figure.suptitle(
-        f"Loss landscape: S = {found.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points, "
-        f"{sampled.evaluations} evaluations"
+        f"Loss landscape: S = {entropy.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points, "
+        f"{landscape.evaluations} evaluations"
     )
     return figure
 
 
-def plane_figure(surface: Plane) -> Figure:
+def plane_figure(surface: PlaneLosses) -> Figure:
     """Contours of the energy loss, the forces loss and their sum with weights 1 and 0.1 (the paper's figure 2b)."""
     figure = Figure(figsize=(12.5, 3.9), layout="constrained")
     panels = [

@@ -11,14 +11,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.measurement.evaluation import evaluating, frozen
+from mlip_sweep.measurement.evaluation import evaluating, without_gradients
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.training.loss import ErrorSums
+from mlip_sweep.models.targets import residuals
+from mlip_sweep.training.loss import MeanSquares
 
 
 @dataclass(frozen=True)
-class Lines:
+class LineLosses:
     """Losses along D directions at G points.
 
     Attributes:
@@ -33,7 +34,7 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Plane:
+class PlaneLosses:
     """Losses in the plane of two directions, kept apart so that they can be weighted after the fact.
 
     Attributes:
@@ -57,7 +58,7 @@ def grid(points: int, window: float) -> NDArray[np.float64]:
     return steps * (window / steps[-1])
 
 
-def lines(
+def evaluate_lines(
     model: Potential,
     batches: Sequence[GraphBatch],
     directions: Directions,
@@ -65,27 +66,27 @@ def lines(
     t: NDArray[np.float64],
     *,
     progress: bool = True,
-) -> Lines:
+) -> LineLosses:
     """Evaluate θ + t δ̄ for the first n directions and every t, whole batches at a time."""
     steps: list[Step] = [[(float(value), directions[k])] for k in range(n) for value in t]
     energy, forces = _evaluate(model, batches, steps, "landscape", progress)
-    return Lines(np.asarray(t), energy.reshape(n, len(t)), forces.reshape(n, len(t)))
+    return LineLosses(np.asarray(t), energy.reshape(n, len(t)), forces.reshape(n, len(t)))
 
 
-def plane(
+def evaluate_plane(
     model: Potential,
     batches: Sequence[GraphBatch],
     directions: Directions,
     t: NDArray[np.float64],
     *,
     progress: bool = True,
-) -> Plane:
+) -> PlaneLosses:
     """Evaluate θ + t₁ δ̄₁ + t₂ δ̄₂ (eq 3) on the square grid of the first two directions."""
     first, second = directions[0], directions[1]
     steps: list[Step] = [[(float(one), first), (float(two), second)] for one in t for two in t]
     energy, forces = _evaluate(model, batches, steps, "plane", progress)
     shape = (len(t), len(t))
-    return Plane(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
+    return PlaneLosses(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
 
 
 Step = Sequence[tuple[float, list[Tensor]]]
@@ -100,11 +101,11 @@ def _evaluate(
     with displaceable(model) as displace:
         for step in tqdm(steps, desc=label, unit="point", leave=False, disable=not progress):
             displace(step)
-            errors = ErrorSums.empty(batches[0].positions.device)
+            errors = MeanSquares()
             for batch in batches:
-                errors.add(model(batch), batch)
-            losses.append(torch.stack(errors.mse()))
-    energy, forces = torch.stack(losses).sqrt().cpu().numpy().T  # the one time that the device is waited for
+                errors.add(residuals(model, batch))
+            losses.append(torch.stack([errors.roots["energy"], errors.roots["forces"]]))
+    energy, forces = torch.stack(losses).cpu().numpy().T  # the one time that the device is waited for
     return energy, forces
 
 
@@ -124,7 +125,7 @@ def displaceable(model: Potential) -> Iterator[Callable[[Step], None]]:
         for t, direction in step:
             torch._foreach_add_(parameters, direction, alpha=t)
 
-    with evaluating(model), frozen(model):
+    with evaluating(model), without_gradients(model):
         try:
             yield displace
         finally:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Line:
+class LineNodes:
     """What was evaluated along one direction, at M nodes.
 
     Attributes:
@@ -41,10 +41,10 @@ class Line:
         """Whether the model gave a finite loss at every node."""
         return bool(np.isfinite(self.energy).all() and np.isfinite(self.forces).all())
 
-    def at(self, chosen: NDArray[np.bool_]) -> "Line":
+    def at(self, chosen: NDArray[np.bool_]) -> "LineNodes":
         """The line as if it had been evaluated at some of its nodes only."""
         both = np.ix_(chosen, chosen)
-        return Line(self.t[chosen], self.energy[both], self.forces[both])
+        return LineNodes(self.t[chosen], self.energy[both], self.forces[both])
 
     def rmse(self, t: Array) -> tuple[Array, Array]:
         """Energy RMSE (eV/atom) and forces RMSE (eV/Å) at (G,) values of t; at a node, what was evaluated there.
@@ -74,17 +74,17 @@ def _weights(nodes: tuple[float, ...], t: tuple[float, ...]) -> Array:
     return weights
 
 
-def to_arrays(found: Sequence[Line]) -> dict[str, Array]:
-    """Lines as arrays to be stored: node_t (D, M), node_energy and node_forces (D, M, M), filled up with NaN."""
-    if not found:
+def to_arrays(lines: Sequence[LineNodes]) -> dict[str, Array]:
+    """LineLosses as arrays to be stored: node_t (D, M), node_energy and node_forces (D, M, M), filled up with NaN."""
+    if not lines:
         return {}
-    width = max(len(line.t) for line in found)
+    width = max(len(line.t) for line in lines)
     arrays = {
-        "node_t": np.full((len(found), width), np.nan),
-        "node_energy": np.full((len(found), width, width), np.nan),
-        "node_forces": np.full((len(found), width, width), np.nan),
+        "node_t": np.full((len(lines), width), np.nan),
+        "node_energy": np.full((len(lines), width, width), np.nan),
+        "node_forces": np.full((len(lines), width, width), np.nan),
     }
-    for k, line in enumerate(found):
+    for k, line in enumerate(lines):
         m = len(line.t)
         arrays["node_t"][k, :m] = line.t
         arrays["node_energy"][k, :m, :m] = line.energy
@@ -92,10 +92,10 @@ def to_arrays(found: Sequence[Line]) -> dict[str, Array]:
     return arrays
 
 
-def from_arrays(arrays: Mapping[str, Array]) -> list[Line]:
+def from_arrays(arrays: Mapping[str, Array]) -> list[LineNodes]:
     """The lines of `to_arrays`."""
-    found = []
+    lines = []
     for t, energy, forces in zip(arrays["node_t"], arrays["node_energy"], arrays["node_forces"], strict=True):
         m = int(np.isfinite(t).sum())
-        found.append(Line(t[:m], energy[:m, :m], forces[:m, :m]))
-    return found
+        lines.append(LineNodes(t[:m], energy[:m, :m], forces[:m, :m]))
+    return lines

@@ -1,235 +1,241 @@
 """The measurement of the loss entropy: directions, landscape, entropy, report."""
 
 from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from mlip_sweep import keys
-from mlip_sweep.data.datamodule import graphs_of
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.frames import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 from mlip_sweep.measurement.evaluation import device_of
-from mlip_sweep.measurement.interface import Report, checked_by
-from mlip_sweep.measurement.landscape.adaptive import Sampled, sampled_lines
+from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.measurement.landscape.adaptive import SampledLandscape, sample_lines
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import EntropySettings, curvature, entropy_of, saturation
 from mlip_sweep.measurement.landscape.figures import lines_figure, plane_figure
-from mlip_sweep.measurement.landscape.grid import Lines, Plane, grid, lines, plane
+from mlip_sweep.measurement.landscape.grid import LineLosses, PlaneLosses, evaluate_lines, evaluate_plane, grid
 from mlip_sweep.measurement.landscape.interpolation import to_arrays
 from mlip_sweep.measurement.landscape.sensitivity import sensitivity, sensitivity_figure
 from mlip_sweep.measurement.landscape.weights import weight_figure, weight_table
+from mlip_sweep.metrics import Column, Metric
 from mlip_sweep.models.filters import NORMALIZATIONS
 from mlip_sweep.models.interface import Potential
+from mlip_sweep.settings import Words, settings
 
-METHODS = ("adaptive", "full")
+LOSS_ENTROPY: Final = "loss_entropy"
+LOSS_ENTROPY_STDERR: Final = "loss_entropy_stderr"
+LOSS_ENTROPY_ENERGY: Final = "loss_entropy_energy"
+LOSS_ENTROPY_ENERGY_STDERR: Final = "loss_entropy_energy_stderr"
+LOSS_ENTROPY_FORCES: Final = "loss_entropy_forces"
+LOSS_ENTROPY_FORCES_STDERR: Final = "loss_entropy_forces_stderr"
+CURVATURE_ENERGY: Final = "landscape_curvature_energy"
+CURVATURE_FORCES: Final = "landscape_curvature_forces"
+SATURATION_ENERGY: Final = "landscape_saturation_energy"
+SATURATION_FORCES: Final = "landscape_saturation_forces"
+MAX_COSINE: Final = "landscape_max_cosine"
+DIRECTIONS: Final = "landscape_directions"
+EVALUATIONS: Final = "landscape_evaluations"  # of the whole data set; those of a plane are not counted
+INTERPOLATION_ERROR: Final = "landscape_interpolation_error"  # estimate, in S; 0 where all was evaluated
+
 FULL_WINDOW = 0.9  # share of points that count from which on the window is called saturated
 
 
-def check_settings(
-    dataset: Dataset,
-    *,
-    method: str = "adaptive",
-    directions: int = 20,
-    target_stderr: float | None = None,
-    tolerance: float = 0.01,
-    points: int = 81,
-    window: float = 0.25,
-    normalization: str = "filter",
-    plane_points: int = 0,
-    split: str = "train",
-    **_: object,
-) -> None:
-    """Refuse settings that cannot work; arguments as `loss_entropy`.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    place = "measurement.landscape"
-    if directions < 1 or points < 3 or window <= 0 or (plane_points and directions < 2):
-        raise InputError(
-            f"{place}: directions={directions}, points={points}, window={window}, plane_points={plane_points}; give at "
-            "least 1 direction (2 for a plane), 3 points and a positive window"
-        )
-    if method not in METHODS:
-        raise InputError(f"{place}.method={method}: choose one of {', '.join(METHODS)}")
-    if normalization not in NORMALIZATIONS:
-        raise InputError(f"{place}.normalization={normalization}: choose one of {', '.join(NORMALIZATIONS)}")
-    if not tolerance > 0:
-        raise InputError(f"{place}.tolerance={tolerance}: give a positive number, such as 0.01")
-    if target_stderr is not None and not (target_stderr > 0 and method == "adaptive"):
-        raise InputError(
-            f"{place}.target_stderr={target_stderr}: give a positive number with method=adaptive, or null to take all "
-            "directions"
-        )
-    frames_of(dataset, split)
-
-
-@checked_by(check_settings)
-def loss_entropy(
-    model: Potential,
-    dataset: Dataset,
-    *,
-    method: str = "adaptive",
-    directions: int = 20,
-    target_stderr: float | None = None,
-    tolerance: float = 0.01,
-    points: int = 81,
-    window: float = 0.25,
-    temperature_energy: float = 0.004,
-    temperature_forces: float = 0.040,
-    alpha: float = 0.2,
-    normalization: str = "filter",
-    split: str = "train",
-    frozen: Sequence[str] = (),
-    plane_points: int = 0,
-    n_bootstrap: int = 1000,
-    max_atoms: int = 4096,
-    seed: int = 0,
-    progress: bool = True,
-) -> Report:
-    """Loss entropy of a model.
+@settings
+class LossEntropy(Measurement):
+    """Loss entropy S of a model, with its landscape (DOI 10.1088/2632-2153/acf115, eqs 3–8).
 
     Args:
-        model: left as it was found.
-        dataset: gives the frames of `split`.
         method: "adaptive" evaluates as few points as S allows (`landscape.adaptive`), "full" all of them.
+        tolerance: of S, nat, for what the adaptive method leaves out.
         directions: N random directions, or the most of them where there is a `target_stderr`.
         target_stderr: standard error of S, nat, at which no more directions are added; None takes all.
-        tolerance: of S, nat, for what the adaptive method leaves out.
-        points: G points of each; part of the metric's identity, as is the window.
-        window: largest |t|.
+        normalization: of the directions, a key of `mlip_sweep.models.filters.NORMALIZATIONS`.
+        points: G points along each direction; part of the metric's identity, as is the window.
+        window: largest |t|, in units of the norm of the parameters.
         temperature_energy: T_E, eV/atom.
         temperature_forces: T_F, eV/Å.
         alpha: weight of the energy entropy.
-        normalization: of the directions, a key of `mlip_sweep.models.filters.NORMALIZATIONS`.
         split: "train" (the paper's), "train_clean", "validation", or the label of a test set.
         frozen: regular expressions of parameters that stay where they are.
         plane_points: points along either side of a plane of the first two directions, all evaluated; 0 for none.
-        n_bootstrap: resamples for the standard errors.
+        n_bootstrap: resamples for the standard errors; 0 for none.
         max_atoms: of one batch.
         seed: of the directions and of the bootstrap.
         progress: whether to show a bar.
-
-    Raises:
-        InputError: a setting is out of range, or there is no such split.
     """
-    check_settings(
-        dataset,
-        method=method,
-        directions=directions,
-        target_stderr=target_stderr,
-        tolerance=tolerance,
-        points=points,
-        window=window,
-        normalization=normalization,
-        plane_points=plane_points,
-        split=split,
+
+    method: Literal["adaptive", "full"] = "adaptive"
+    tolerance: PositiveFloat = 0.01
+    directions: PositiveInt = 20
+    target_stderr: PositiveFloat | None = None
+    normalization: str = "filter"
+    points: Annotated[int, Field(ge=3)] = 81
+    window: PositiveFloat = 0.25
+    temperature_energy: PositiveFloat = 0.004
+    temperature_forces: PositiveFloat = 0.040
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.2
+    split: str = "train"
+    frozen: Words = ()
+    plane_points: NonNegativeInt = 21
+    n_bootstrap: NonNegativeInt = 1000
+    max_atoms: PositiveInt = 1024
+    seed: NonNegativeInt = 0
+    progress: bool = True
+
+    metrics = (
+        Metric(
+            LOSS_ENTROPY,
+            "nat",
+            better="higher",
+            column=Column("S\nnat", form="{:.2f}", priority=6, error=LOSS_ENTROPY_STDERR),
+            headline="loss entropy S = {:.2f} ± {:.2f}",
+            headline_with=(LOSS_ENTROPY_STDERR,),
+        ),
+        Metric(LOSS_ENTROPY_STDERR, "nat"),
+        Metric(LOSS_ENTROPY_ENERGY, "nat", better="higher"),
+        Metric(LOSS_ENTROPY_ENERGY_STDERR, "nat"),
+        Metric(LOSS_ENTROPY_FORCES, "nat", better="higher"),
+        Metric(LOSS_ENTROPY_FORCES_STDERR, "nat"),
+        Metric(CURVATURE_ENERGY, "eV/atom", better="lower"),
+        Metric(CURVATURE_FORCES, "eV/Å", better="lower"),
+        Metric(SATURATION_ENERGY),
+        Metric(SATURATION_FORCES),
+        Metric(MAX_COSINE),
+        Metric(DIRECTIONS),
+        Metric(EVALUATIONS),
+        Metric(INTERPOLATION_ERROR, "nat"),
     )
-    settings = EntropySettings(temperature_energy, temperature_forces, alpha)
-    device = device_of(model)
-    data = [b.to(device) for b in batches(graphs_of(frames_of(dataset, split), model.cutoff), max_atoms)]
-    drawn = Directions(model, seed=seed, frozen=frozen, normalization=normalization)
-    t = grid(points, window)
-    if method == "full":
-        curves = lines(model, data, drawn, directions, t, progress=progress)
-        found = Sampled([], curves, evaluations=curves.energy.size, error=0.0)
-    else:
-        found = sampled_lines(
-            model,
-            data,
-            drawn,
-            directions,
-            t,
-            settings,
-            tolerance=tolerance,
-            target_stderr=target_stderr,
-            progress=progress,
+
+    def __post_init__(self) -> None:
+        if self.normalization not in NORMALIZATIONS:
+            raise SettingError(f"normalization={self.normalization!r}: choose one of {', '.join(NORMALIZATIONS)}")
+        if self.plane_points and self.directions < 2:
+            raise SettingError(
+                f"plane_points={self.plane_points}: a plane needs 2 directions, and directions={self.directions}; set "
+                "it to 0, or take more directions"
+            )
+        if self.plane_points in (1, 2):
+            raise SettingError(f"plane_points={self.plane_points}: give 0 for no plane, or at least 3")
+        if self.target_stderr is not None and self.method != "adaptive":
+            raise SettingError(
+                f"target_stderr={self.target_stderr}: method={self.method} takes all directions; set it to null, or "
+                "method=adaptive"
+            )
+
+    @property
+    def entropy_settings(self) -> EntropySettings:
+        """T_E, T_F and α."""
+        return EntropySettings(self.temperature_energy, self.temperature_forces, self.alpha)
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse a split that the data set does not have."""
+        dataset.frames(self.split)
+
+    def __call__(self, model: Potential, dataset: Dataset) -> Report:
+        """Measure a model, which is left as it was found.
+
+        Raises:
+            SettingError: there is no such split, or a pattern of `frozen` matches no parameter.
+        """
+        self.check(dataset)
+        device = device_of(model)
+        data = [b.to(device) for b in batches(dataset.graphs(self.split, model.cutoff), self.max_atoms)]
+        directions = Directions(model, seed=self.seed, frozen=self.frozen, normalization=self.normalization)
+        landscape = self._landscape(model, data, directions)
+        surface = (
+            evaluate_plane(model, data, directions, grid(self.plane_points, self.window), progress=self.progress)
+            if self.plane_points
+            else None
         )
-    surface = plane(model, data, drawn, grid(plane_points, window), progress=progress) if plane_points else None
-    told = report(found, settings, surface=surface, max_cosine=drawn.max_cosine, n_bootstrap=n_bootstrap, seed=seed)
-    told.tables["weights"] = weight_table(model)
-    told.figures["weights"] = weight_figure(model, told.tables["weights"])
-    return told
+        report = report_of(
+            landscape,
+            self.entropy_settings,
+            surface=surface,
+            max_cosine=directions.max_cosine,
+            n_bootstrap=self.n_bootstrap,
+            seed=self.seed,
+        )
+        report.tables["weights"] = weight_table(model)
+        report.figures["weights"] = weight_figure(model, report.tables["weights"])
+        return report
+
+    def entropy(self, model: Potential, batches: Sequence[GraphBatch]) -> float:
+        """S alone, without a report: cheap enough, from few directions, to be followed while a model trains.
+
+        The same seed gives the same directions relative to the weights, so that the values of one training compare
+        well; models compare by the full measurement.
+
+        Args:
+            model: left as it was found.
+            batches: on the model's device.
+        """
+        directions = Directions(model, seed=self.seed, frozen=self.frozen, normalization=self.normalization)
+        curves = self._landscape(model, batches, directions).curves
+        return entropy_of(curves.energy, curves.forces, self.entropy_settings, n_bootstrap=0).total
+
+    def _landscape(self, model: Potential, batches: Sequence[GraphBatch], directions: Directions) -> SampledLandscape:
+        """Losses on the grid, by the method that was chosen."""
+        t = grid(self.points, self.window)
+        if self.method == "full":
+            curves = evaluate_lines(model, batches, directions, self.directions, t, progress=self.progress)
+            return SampledLandscape([], curves, evaluations=curves.energy.size, error=0.0)
+        return sample_lines(
+            model,
+            batches,
+            directions,
+            self.directions,
+            t,
+            self.entropy_settings,
+            tolerance=self.tolerance,
+            target_stderr=self.target_stderr,
+            progress=self.progress,
+        )
 
 
-def quick_entropy(
-    model: Potential,
-    batches: Sequence[GraphBatch],
-    *,
-    directions: int = 3,
-    tolerance: float = 0.03,
-    points: int = 81,
-    window: float = 0.25,
-    temperature_energy: float = 0.004,
-    temperature_forces: float = 0.040,
-    alpha: float = 0.2,
-    normalization: str = "filter",
-    seed: int = 0,
-) -> float:
-    """S alone, from few directions: cheap enough to be followed while a model trains.
-
-    Arguments as `loss_entropy`; the batches are on the model's device. The same seed gives the same directions relative
-    to the weights, so that the values of one training compare well; models compare by the full measurement.
-    """
-    settings = EntropySettings(temperature_energy, temperature_forces, alpha)
-    drawn = Directions(model, seed=seed, normalization=normalization)
-    found = sampled_lines(
-        model, batches, drawn, directions, grid(points, window), settings, tolerance=tolerance, progress=False
-    )
-    return entropy_of(found.curves.energy, found.curves.forces, settings, n_bootstrap=0).total
-
-
-def frames_of(dataset: Dataset, split: str) -> list[Frame]:
-    """The frames of a split.
-
-    Raises:
-        InputError: there is no such split.
-    """
-    splits = {"train": dataset.train, "train_clean": dataset.train_clean, "validation": dataset.validation}
-    splits |= dataset.tests
-    if split not in splits:
-        raise InputError(f"measurement.landscape.split={split}: dataset {dataset.name} has {', '.join(splits)}")
-    return splits[split]
-
-
-def report(
-    sampled: Sampled,
+def report_of(
+    landscape: SampledLandscape,
     settings: EntropySettings,
     *,
-    surface: Plane | None = None,
+    surface: PlaneLosses | None = None,
     max_cosine: float = float("nan"),
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Report:
-    """What follows from what was evaluated; nothing is evaluated again."""
-    curves = sampled.curves
-    found = entropy_of(curves.energy, curves.forces, settings, n_bootstrap=n_bootstrap, seed=seed)
+    """The report that follows from what was evaluated; nothing is evaluated again."""
+    curves = landscape.curves
+    entropy = entropy_of(curves.energy, curves.forces, settings, n_bootstrap=n_bootstrap, seed=seed)
     mean_energy, mean_forces = curves.energy.mean(axis=0), curves.forces.mean(axis=0)
     full_energy = saturation(mean_energy, settings.temperature_energy)
     full_forces = saturation(mean_forces, settings.temperature_forces)
     metrics = {
-        keys.LOSS_ENTROPY: found.total,
-        keys.LOSS_ENTROPY_STDERR: found.total_stderr,
-        keys.LOSS_ENTROPY_ENERGY: found.energy,
-        keys.LOSS_ENTROPY_ENERGY_STDERR: found.energy_stderr,
-        keys.LOSS_ENTROPY_FORCES: found.forces,
-        keys.LOSS_ENTROPY_FORCES_STDERR: found.forces_stderr,
-        keys.LANDSCAPE_CURVATURE_ENERGY: curvature(curves.t, mean_energy),
-        keys.LANDSCAPE_CURVATURE_FORCES: curvature(curves.t, mean_forces),
-        keys.LANDSCAPE_SATURATION_ENERGY: full_energy,
-        keys.LANDSCAPE_SATURATION_FORCES: full_forces,
-        keys.LANDSCAPE_MAX_COSINE: max_cosine,
-        keys.LANDSCAPE_DIRECTIONS: len(curves.energy),
-        keys.LANDSCAPE_EVALUATIONS: sampled.evaluations,
-        keys.LANDSCAPE_INTERPOLATION_ERROR: sampled.error,
+        LOSS_ENTROPY: entropy.total,
+        LOSS_ENTROPY_STDERR: entropy.total_stderr,
+        LOSS_ENTROPY_ENERGY: entropy.energy,
+        LOSS_ENTROPY_ENERGY_STDERR: entropy.energy_stderr,
+        LOSS_ENTROPY_FORCES: entropy.forces,
+        LOSS_ENTROPY_FORCES_STDERR: entropy.forces_stderr,
+        CURVATURE_ENERGY: curvature(curves.t, mean_energy),
+        CURVATURE_FORCES: curvature(curves.t, mean_forces),
+        SATURATION_ENERGY: full_energy,
+        SATURATION_FORCES: full_forces,
+        MAX_COSINE: max_cosine,
+        DIRECTIONS: len(curves.energy),
+        EVALUATIONS: landscape.evaluations,
+        INTERPOLATION_ERROR: landscape.error,
     }
-    arrays = {"t": curves.t, "energy": curves.energy, "forces": curves.forces, **to_arrays(sampled.lines)}
-    figures = {"landscape": lines_figure(sampled, settings, found)}
+    arrays: dict[str, Any] = {
+        "t": curves.t,
+        "energy": curves.energy,
+        "forces": curves.forces,
+        **to_arrays(landscape.lines),
+    }
+    figures = {"landscape": lines_figure(landscape, settings, entropy)}
     notes = [
-        *_saturation_note("energy", full_energy, found.energy, curves),
-        *_saturation_note("forces", full_forces, found.forces, curves),
+        *_saturation_note("energy", full_energy, entropy.energy, curves),
+        *_saturation_note("forces", full_forces, entropy.forces, curves),
     ]
     lost = int((~np.isfinite(curves.energy) | ~np.isfinite(curves.forces)).sum())
     if lost:
@@ -245,7 +251,7 @@ def report(
     return Report(metrics=metrics, arrays=arrays, tables=tables, figures=figures, notes=notes)
 
 
-def _saturation_note(name: str, share: float, entropy: float, curves: Lines) -> list[str]:
+def _saturation_note(name: str, share: float, entropy: float, curves: LineLosses) -> list[str]:
     """What to say where nearly every point of the window counts; nothing elsewhere."""
     if share < FULL_WINDOW:
         return []

@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.axes import plain_ticks
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
-from mlip_sweep.measurement.landscape.grid import Lines, grid
+from mlip_sweep.measurement.landscape.grid import LineLosses, grid
 from mlip_sweep.measurement.landscape.interpolation import Array, from_arrays
 
 FACTORS = np.geomspace(0.25, 4.0, 9)  # on T_E and on T_F
@@ -45,26 +45,26 @@ def reanalyse(
     Raises:
         InputError: the window is wider than the one that was evaluated.
     """
-    lines = relined(stored, points=points, window=window)
+    lines = on_grid(stored, points=points, window=window)
     return entropy_of(lines.energy, lines.forces, settings, n_bootstrap=n_bootstrap, seed=seed)
 
 
-def relined(stored: Stored, *, points: int | None = None, window: float | None = None) -> Lines:
+def on_grid(stored: Stored, *, points: int | None = None, window: float | None = None) -> LineLosses:
     """The losses of a stored landscape on another grid; arguments and errors as `reanalyse`.
 
     From the products that the adaptive method keeps; where every point was evaluated, from splines of the MSE.
     """
     t = stored["t"]
     if points is None and window is None:
-        return Lines(t, stored["energy"], stored["forces"])
+        return LineLosses(t, stored["energy"], stored["forces"])
     widest = float(t.max())
     if window is not None and not 0 < window <= widest * (1 + 1e-9):
         raise InputError(f"window={window} of a stored landscape: give a positive number up to {widest:g}, its own")
     new = grid(points or len(t), min(window or widest, widest))
     if "node_t" in stored:
         energy, forces = zip(*(line.rmse(new) for line in from_arrays(stored)), strict=True)
-        return Lines(new, np.array(energy), np.array(forces))
-    return Lines(new, _respaced(t, stored["energy"], new), _respaced(t, stored["forces"], new))
+        return LineLosses(new, np.array(energy), np.array(forces))
+    return LineLosses(new, _respaced(t, stored["energy"], new), _respaced(t, stored["forces"], new))
 
 
 def _respaced(t: Array, losses: Array, new: Array) -> Array:
@@ -93,8 +93,8 @@ def sensitivity(stored: Stored, settings: EntropySettings, *, seed: int = 0) -> 
     cases += [("window", v, settings, v) for v in WINDOWS * window]
     rows = []
     for name, value, changed, smaller in cases:
-        found = reanalyse(stored, changed, window=smaller, n_bootstrap=N_BOOTSTRAP, seed=seed)
-        rows.append((name, float(value), found.total, found.total_stderr))
+        entropy = reanalyse(stored, changed, window=smaller, n_bootstrap=N_BOOTSTRAP, seed=seed)
+        rows.append((name, float(value), entropy.total, entropy.total_stderr))
     return pd.DataFrame(rows, columns=["varied", "value", "S", "stderr"])
 
 

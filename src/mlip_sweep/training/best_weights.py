@@ -9,11 +9,11 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.keys import VALIDATION_LOSS
+from mlip_sweep.training.metrics import VALIDATION_LOSS
 from mlip_sweep.training.stage import Stage
 
 
-class KeepBest(Callback):
+class BestWeights(Callback):
     """Remember the weights of the lowest validation loss, and put them into the model when the fit ends.
 
     What is remembered is what was validated: under EMA or SWA the average. When a stage begins, earlier scores no
@@ -29,6 +29,11 @@ class KeepBest(Callback):
         self.epoch = -1
         self._weights: list[Tensor] = []
 
+    @property
+    def state_key(self) -> str:
+        """Under which checkpoints hold the state: the name that this class had in earlier ones."""
+        return "KeepBest"
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the score at the first epoch of a stage."""
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
@@ -36,7 +41,7 @@ class KeepBest(Callback):
             self.score = math.inf
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare."""
+        """Keep the weights if this validation is the best so far."""
         score = float(trainer.callback_metrics.get(VALIDATION_LOSS, math.nan))
         if not trainer.sanity_checking and score < self.score:
             self.score, self.epoch = score, trainer.current_epoch

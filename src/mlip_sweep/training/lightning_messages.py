@@ -1,4 +1,4 @@
-"""Lightning says less while it trains here: its tips and its notes on devices are not for this program's users."""
+"""Which of Lightning's messages reach a user: its tips and its notes on devices are not for this program's users."""
 
 import logging
 import warnings
@@ -11,7 +11,7 @@ LOGGERS = (
     "pytorch_lightning.utilities.rank_zero",
     "lightning.pytorch.utilities.rank_zero",
 )
-KNOWN = (
+EXPECTED = (
     r".*does not have many workers.*",  # graphs are built once and stay in memory
     r".*exists and is not empty.*",  # a resumed training finds its checkpoint there
     r".*`srun` command is available.*",  # a training is one process, on a cluster too
@@ -21,12 +21,12 @@ KNOWN = (
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Only warnings, less those that are meant; levels and filters are put back."""
+def fewer_messages() -> Iterator[None]:
+    """Let only warnings through, and none that this program causes on purpose; afterwards all is as before."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for pattern in KNOWN:
+        for pattern in EXPECTED:
             warnings.filterwarnings("ignore", pattern)
         try:
             for logger in loggers:

@@ -1,4 +1,4 @@
-"""Measure a finished run again, with other settings."""
+"""Measure a finished run again, with other settings: the last step of a run alone."""
 
 import logging
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.config import config_folder
-from mlip_sweep.data.datamodule import graphs_of
+from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.callbacks import timed
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.compiled import compile_potential
-from mlip_sweep.results import Results
-from mlip_sweep.run import data_of, measurements_of
+from mlip_sweep.run.measure import measure
+from mlip_sweep.run.outcome import Outcome
+from mlip_sweep.run.plan import check_measurements, checked_call, measurements_of
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.run import record
 from mlip_sweep.tracking.store import existing
@@ -49,8 +49,9 @@ def remeasure(
     if not isinstance(cfg, DictConfig):
         raise InputError(f"{folder / 'config.yaml'}: not the config of a run; give the folder of a model")
     chosen = measurement_config(cfg, overrides)
-    model = checkpoint.load(folder, device=device)
     measurements = measurements_of(chosen)
+    read_data = checked_call(chosen.dataset, "dataset")
+    model = checkpoint.load(folder, device=device)
     with record(
         uri=uri,
         experiment=cfg.tracking.experiment,
@@ -61,15 +62,16 @@ def remeasure(
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
         with rec.phase("data"):
-            dataset = data_of(chosen, rec, measurements)
+            dataset = read_data()
+            rec.describe_data(dataset, data_checksum(dataset))
+            check_measurements(measurements, dataset)
         if compiled:
             with rec.phase("compile"):
-                compile_potential(model, collate(graphs_of(dataset.train[:5], model.cutoff)), training=False)
-        results = Results(rec)
-        for key, measure in measurements.items():
-            results(key, timed(key, measure, model, dataset))
-        results.conclude("measured again")
-    return results.metrics
+                compile_potential(model, collate(dataset.graphs("train", model.cutoff)[:5]), training=False)
+        outcome = Outcome(rec)
+        measure(measurements, dataset, outcome, model)
+        outcome.summarise("measured again")
+    return outcome.metrics
 
 
 def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -2,13 +2,11 @@
 
 import pytest
 
-from mlip_sweep import keys
+from mlip_sweep.metrics import objective
 from mlip_sweep.tracking import store
-from mlip_sweep.tracking.earlier import CONFIG, DATA, FOLDER, Earlier, config_checksum
-from mlip_sweep.tracking.read import SUPERSEDED, stored_runs
+from mlip_sweep.tracking.read import stored_runs
 from mlip_sweep.tracking.run import record
-from mlip_sweep.training.fit import LAST
-from mlip_sweep.training.resume import RECORD
+from mlip_sweep.tracking.runs_of_config import CONFIG, DATA, FOLDER, RunsOfConfig, config_checksum
 
 CONFIGURED = {"model": {"width": 8}, "seed": 0, "trainer": {"max_epochs": 3, "progress": True}, "objective": "a"}
 
@@ -44,53 +42,44 @@ def test_the_checksum_knows_what_a_number_depends_on():
 
 
 def test_a_finished_run_is_found_for_its_data_and_objectives(uri):
-    metrics = {keys.objective("loss_entropy"): 1.5}
+    metrics = {objective("loss_entropy"): 1.5}
     run_id = run(uri, "finished", metrics=metrics)
     run(uri, "finished", error=ValueError(), metrics=metrics)
-    earlier = Earlier(uri, "finished", "config")
-    assert earlier.finished("data", ["loss_entropy"]).run_id == run_id
-    assert earlier.finished("other data", ["loss_entropy"]) is None
-    assert earlier.finished("data", ["loss_entropy", "parameters"]) is None
-    assert not Earlier(uri, "finished", "other config")
-    assert not Earlier(uri, "no such experiment", "config")
+    recorded = RunsOfConfig(uri, "finished", "config")
+    assert recorded.finished("data", ["loss_entropy"]).run_id == run_id
+    assert recorded.finished("other data", ["loss_entropy"]) is None
+    assert recorded.finished("data", ["loss_entropy", "parameters"]) is None
+    assert not RunsOfConfig(uri, "finished", "other config")
+    assert not RunsOfConfig(uri, "no such experiment", "config")
 
 
 def test_a_finished_run_can_be_gathered_under_more_sweeps(uri):
-    run(uri, "gathered", parent="first", metrics={keys.objective("a"): 1.0})
+    run(uri, "gathered", parent="first", metrics={objective("a"): 1.0})
     for parent in ("first", "second", "second", "third"):
-        earlier = Earlier(uri, "gathered", "config")
-        earlier.gather(earlier.finished("data", ["a"]), parent)
+        recorded = RunsOfConfig(uri, "gathered", "config")
+        recorded.file_under(recorded.finished("data", ["a"]), parent)
     for parent in ("first", "second", "third"):
         assert len(stored_runs(uri, "gathered", parent)) == 1
     assert stored_runs(uri, "gathered", "fourth") == []
 
 
 @pytest.mark.parametrize(
-    ("error", "data", "expected"),
+    ("error", "interrupted"),
     [
-        (KeyboardInterrupt(), "data", True),
-        (ValueError(), "data", True),  # such as a full disk while it measured
-        (KeyboardInterrupt(), "other data", False),
-        (type("TrialPruned", (Exception,), {})("at step 3"), "data", False),
+        (KeyboardInterrupt(), True),
+        (ValueError(), True),  # such as a full disk while it measured
+        (type("TrialPruned", (Exception,), {})("at step 3"), False),
+        (None, False),
     ],
-    ids=["interrupted", "failed", "other data", "pruned"],
+    ids=["interrupted", "failed", "pruned", "finished"],
 )
-def test_the_checkpoint_of_an_interrupted_run_is_handed_over(uri, tmp_path, request, error, data, expected):
+def test_a_run_that_ended_without_a_result_is_interrupted(uri, tmp_path, request, error, interrupted):
     experiment = request.node.name
-    old, new = tmp_path / "old", tmp_path / "new"
-    for folder in (old, new):
-        folder.mkdir()
-    (old / LAST).write_text("weights")
-    (old / RECORD).write_text("recipe")
-    before = run(uri, experiment, data=data, folder=old, error=error, parent="sweep")
-    earlier = Earlier(uri, experiment, "config")
-    assert (earlier.of_folder(old) == before) is ("pruned" not in experiment)
-    assert earlier.of_folder(new) is None
-    with record(uri=uri, experiment=experiment, name="again", parent_run_id="sweep") as rec:
-        source = earlier.hand_over(rec, new, "data")
-    assert (source == old, (new / LAST).exists(), (new / RECORD).exists()) == (expected,) * 3
-    tags = store.client(uri).get_run(before).data.tags
-    assert tags.get(SUPERSEDED) == (None if "pruned" in experiment else rec.run_id)
+    before = run(uri, experiment, folder=tmp_path / "old", error=error)
+    recorded = RunsOfConfig(uri, experiment, "config")
+    assert [run.run_id for run in recorded.interrupted()] == [before] * interrupted
+    assert recorded.of_folder(tmp_path / "old") == (before if interrupted else None)
+    assert recorded.of_folder(tmp_path / "new") is None
 
 
 def test_a_folder_whose_node_was_lost_belongs_to_who_trains_there_now(uri, tmp_path):
@@ -102,8 +91,8 @@ def test_a_folder_whose_node_was_lost_belongs_to_who_trains_there_now(uri, tmp_p
         "system.process": "1 since 2.00",
     }
     lost = store.client(uri).create_run(store.experiment_id(uri, "lost"), tags=tags, run_name="lost").info.run_id
-    assert Earlier(uri, "lost", "config").of_folder(tmp_path) == lost
-    assert Earlier(uri, "lost", "config").of_folder(tmp_path / "another") is None
+    assert RunsOfConfig(uri, "lost", "config").of_folder(tmp_path) == lost
+    assert RunsOfConfig(uri, "lost", "config").of_folder(tmp_path / "another") is None
 
 
 def test_a_run_is_gone_on_with(uri):

@@ -1,21 +1,17 @@
-"""Runs of the same resolved config that are recorded already: finished ones to skip, interrupted ones to go on with."""
+"""Runs of the same resolved config that are recorded already: finished ones to take, interrupted ones to go on with."""
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlip_sweep import keys
+from mlip_sweep.metrics import objective
 from mlip_sweep.tracking import environment, read, store
-from mlip_sweep.tracking.run import RunRecord
-from mlip_sweep.training.fit import LAST
-from mlip_sweep.training.resume import RECORD
 
 CONFIG = "config.checksum"  # tags of a run
-DATA = "data.checksum"
-FOLDER = "folder"
+DATA = read.DATA
+FOLDER = read.FOLDER
 IRRELEVANT = ("progress", "threads", "resume", "cache")  # keys, wherever they stand, that change no number
 GROUPS_APART = ("tracking", "objective", "pruning")
 
@@ -32,7 +28,7 @@ def config_checksum(resolved: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class Earlier:
+class RunsOfConfig:
     """The recorded runs of one config, newest first.
 
     Args:
@@ -46,21 +42,21 @@ class Earlier:
         runs = read.runs_tagged(self._uri, experiment, CONFIG, checksum)
         self._runs = sorted(runs, key=lambda run: run.started, reverse=True)
 
-    def __bool__(self) -> bool:
-        return bool(self._runs)
+    def __len__(self) -> int:
+        return len(self._runs)
 
     def finished(self, data_checksum: str, objectives: Sequence[str]) -> read.StoredRun | None:
         """A run that has finished on the same data, and returned what is asked for now."""
         for run in self._runs:
-            returned = all(keys.objective(name) in run.metrics for name in objectives)
-            if run.status == "FINISHED" and run.tags.get(DATA) == data_checksum and returned:
+            returned = all(objective(name) in run.metrics for name in objectives)
+            if run.status == "FINISHED" and run.data_checksum == data_checksum and returned:
                 return run
         return None
 
-    def gather(self, run: read.StoredRun, parent: str | None) -> None:
+    def file_under(self, run: read.StoredRun, parent: str | None) -> None:
         """File a run under one more sweep, which has found it finished."""
         also = run.tags.get(read.ALSO_UNDER, "")
-        if parent and parent != run.tags.get(read.PARENT) and parent not in also:
+        if parent and parent != run.parent and parent not in also:
             store.client(self._uri).set_tag(run.run_id, read.ALSO_UNDER, f"{also} {parent}".strip())
 
     def of_folder(self, folder: Path) -> str | None:
@@ -68,41 +64,21 @@ class Earlier:
 
         Who asks is the one that trains there now: a run of another host, which cannot be asked, has lost its node.
         """
-        runs = self._unfinished(over=True)
-        return next((run.run_id for run in runs if run.tags.get(FOLDER) == str(folder)), None)
+        runs = self.interrupted(unreachable_counts=True)
+        return next((run.run_id for run in runs if run.folder == folder), None)
 
-    def hand_over(self, rec: RunRecord, folder: Path, data_checksum: str) -> Path | None:
-        """Let a new run take the place of those that were interrupted, with the last checkpoint that they have left.
+    def interrupted(self, *, unreachable_counts: bool = False) -> list[read.StoredRun]:
+        """Runs that ended without a result, or whose process has gone; a trial that was pruned has its result.
 
         Args:
-            rec: of the new run.
-            folder: of the new run; takes the checkpoint.
-            data_checksum: of the data that it trains on.
-
-        Returns:
-            The folder that the checkpoint came from; None where there was none.
+            unreachable_counts: whether a run of another host, whose process cannot be asked, counts as gone.
         """
-        parent = rec.stored_tags().get(read.PARENT)
-        for run in self._unfinished():
-            if run.run_id != rec.run_id and parent and run.tags.get(read.PARENT) == parent:
-                store.client(self._uri).set_tag(run.run_id, read.SUPERSEDED, rec.run_id)
-        for run in self._unfinished():
-            source = Path(run.tags.get(FOLDER, ""))
-            if run.tags.get(DATA) == data_checksum and (source / LAST).is_file() and source != folder:
-                for name in (RECORD, LAST):
-                    shutil.copyfile(source / name, folder / name)
-                rec.tag("continues", run.run_id)
-                return source
-        return None
-
-    def _unfinished(self, *, over: bool = False) -> list[read.StoredRun]:
-        """Runs that ended without a result, or whose process has gone; a trial that was pruned has its result."""
         return [
             run
             for run in self._runs
             if "pruned" not in run.tags
             and (
                 run.status in ("FAILED", "KILLED")
-                or (run.status == "RUNNING" and environment.process_gone(run.tags, over=over))
+                or (run.status == "RUNNING" and environment.process_gone(run.tags, over=unreachable_counts))
             )
         ]

@@ -1,0 +1,71 @@
+"""What potentials are trained on and judged by: quantities that have a label, and what a prediction misses of them.
+
+One quantity is one entry here. Training, validation, accuracy and landscape all ask `residuals`, so that they mean the
+same thing by an error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor
+
+from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.models.interface import Prediction
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a potential predicts and that frames carry a label of.
+
+    Attributes:
+        name: as in the names of settings ("energy_weight") and of metrics ("rmse_energy_300K_meV_atom").
+        unit: of a residual.
+        milli_unit: a thousandth of it, in which errors are shown.
+        suffix: the same as it stands in the names of metrics.
+        shape: of the residuals of a batch of S systems and N atoms.
+        residual: prediction minus label.
+    """
+
+    name: str
+    unit: str
+    milli_unit: str
+    suffix: str
+    shape: str
+    residual: Callable[[Prediction, GraphBatch], Tensor]
+
+    def metric(self, kind: str, label: str) -> str:
+        """Name of an error of one set of frames, such as "rmse_forces_300K_meV_A"."""
+        return f"{kind}_{self.name}_{label}_{self.suffix}"
+
+
+def _energy_per_atom(prediction: Prediction, batch: GraphBatch) -> Tensor:
+    energy, _ = batch.labels
+    return (prediction.energy - energy) / batch.atoms_per_system
+
+
+def _force_components(prediction: Prediction, batch: GraphBatch) -> Tensor:
+    _, forces = batch.labels
+    return (prediction.forces - forces).flatten()
+
+
+ENERGY: Final = Quantity("energy", "eV/atom", "meV/atom", "meV_atom", "(S,)", _energy_per_atom)
+FORCES: Final = Quantity("forces", "eV/Å", "meV/Å", "meV_A", "(3N,)", _force_components)
+QUANTITIES: Final = {quantity.name: quantity for quantity in (ENERGY, FORCES)}
+
+Residuals = dict[str, Tensor]
+"""By name of the quantity: energy (S,) eV/atom, forces (3N,) eV/Å."""
+
+
+def residuals(model: Callable[[GraphBatch], Prediction], batch: GraphBatch) -> Residuals:
+    """What a model misses of the labels of a batch, for every quantity.
+
+    Raises:
+        ValueError: the batch has no labels.
+    """
+    return residuals_of(model(batch), batch)
+
+
+def residuals_of(prediction: Prediction, batch: GraphBatch) -> Residuals:
+    """The same for a prediction that is at hand, also against other labels of the same structures."""
+    return {name: quantity.residual(prediction, batch) for name, quantity in QUANTITIES.items()}

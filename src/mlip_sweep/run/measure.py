@@ -1,0 +1,33 @@
+"""Last step of a run: measure the trained potential."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from mlip_sweep.data.frames import Dataset
+from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.metrics import wall_time
+from mlip_sweep.models.interface import Potential
+
+Take = Callable[[str, Measurement, Report], None]
+"""Takes the name of an entry, its measurement, and what was measured."""
+
+
+def measure(measurements: Mapping[str, Measurement], dataset: Dataset, take: Take, model: Potential) -> None:
+    """Measure one thing after the other, and hand each report on.
+
+    Args:
+        measurements: by the names of their entries.
+        dataset: that is measured on.
+        take: takes each report as soon as it is there.
+        model: left as it was found.
+    """
+    for name, measurement in measurements.items():
+        take(name, measurement, timed(name, measurement, model, dataset))
+
+
+def timed(name: str, measurement: Measurement, model: Potential, dataset: Dataset) -> Report:
+    """The report of a measurement, with its wall time among the metrics."""
+    start = time.perf_counter()
+    report = measurement(model, dataset)
+    return replace(report, metrics={**report.metrics, wall_time(name): time.perf_counter() - start})

@@ -1,0 +1,96 @@
+"""What a run has found: recorded, told to a reader, returned to a search."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.interface import Measurement, Report, shipped_measurements
+from mlip_sweep.metrics import Metric, objective, wall_time
+from mlip_sweep.tracking.run import RunRecord
+from mlip_sweep.tracking.store import ui_hint
+
+if TYPE_CHECKING:
+    from mlip_sweep.run.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+class Outcome:
+    """Takes the reports of measurements: records them, and keeps their metrics.
+
+    Attributes:
+        metrics: all that were measured so far, by name.
+        declared: the declarations of the measurements that were taken.
+    """
+
+    def __init__(self, rec: RunRecord) -> None:
+        self._rec = rec
+        self.metrics: dict[str, float] = {}
+        self.declared: list[Metric] = []
+
+    def __call__(self, name: str, measurement: Measurement, report: Report) -> None:
+        """Record one report."""
+        self._rec.report(name, report)
+        if type(measurement) not in shipped_measurements().values():
+            self._rec.declare(name, measurement.metrics)  # so that a comparison knows what these numbers are
+        self.metrics |= report.metrics
+        self.declared += measurement.metrics
+        log.info("%s: measured in %.0f s", name, report.metrics.get(wall_time(name), math.nan))
+        for note in report.notes:
+            log.warning("%s: %s", name, note)
+
+    def summarise(self, name: str, *, tell_where: bool = True) -> None:
+        """Say what was found, on the terminal and on the run's page, and where it is kept."""
+        text = headline(self.metrics, self.declared)
+        self._rec.description(text)
+        for line in text.splitlines():
+            log.info("%s %s", name, line)
+        if tell_where:
+            log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
+
+    def conclude(self, name: str, plan: "Plan", *, tell_where: bool = True) -> float | list[float]:
+        """Summarise, and record and return what the config's `objective` asks for.
+
+        Raises:
+            InputError: there is no such metric, or it is not finite.
+        """
+        self.summarise(name, tell_where=tell_where)
+        values = returned_values(self.metrics, plan.resolved["objective"])
+        self._rec.metrics({objective(key): objective_value(key, self.metrics) for key in plan.settings.objectives})
+        return values
+
+
+def headline(metrics: Mapping[str, float], declared: Iterable[Metric]) -> str:
+    """What a reader wants first, as a Markdown list; what was not measured is left out."""
+    return "\n".join(
+        "- " + metric.headline.format(*(metrics.get(key, math.nan) for key in (metric.name, *metric.headline_with)))
+        for metric in declared
+        if metric.headline and metric.name in metrics
+    )
+
+
+def returned_values(metrics: Mapping[str, float], wanted: str | Sequence[str]) -> float | list[float]:
+    """What a run returns to a search, as the config's `objective` asks for it: a number, or a list.
+
+    Raises:
+        InputError: there is no such metric, or it is not finite.
+    """
+    if isinstance(wanted, str):
+        return objective_value(wanted, metrics)
+    return [objective_value(name, metrics) for name in wanted]
+
+
+def objective_value(name: str, metrics: Mapping[str, float]) -> float:
+    """One number of those that were measured.
+
+    Raises:
+        InputError: there is no such metric, or it is not finite.
+    """
+    if name not in metrics:
+        raise InputError(f"objective={name}: this run has no such metric; it has {', '.join(sorted(metrics))}")
+    value = float(metrics[name])
+    if not math.isfinite(value):
+        raise InputError(f"objective={name}: its value is {value}, which no search can use; look at the run's figures")
+    return value

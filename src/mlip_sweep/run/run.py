@@ -1,0 +1,87 @@
+"""One run, from a composed config to recorded numbers."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mlip_sweep.measurement.intermediate import Trial
+from mlip_sweep.metrics import wall_time
+from mlip_sweep.run.measure import measure
+from mlip_sweep.run.outcome import Outcome
+from mlip_sweep.run.plan import make_plan
+from mlip_sweep.run.start import Finished, Resumed, find_start
+from mlip_sweep.run.train import keep_model, torch_threads, train
+from mlip_sweep.tracking.models import BEST, register
+from mlip_sweep.tracking.run import record
+from mlip_sweep.tracking.runs_of_config import CONFIG, FOLDER
+
+
+def run(
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    name: str = "run",
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    take_over: bool = False,
+    trial: Trial | None = None,
+) -> float | list[float]:
+    """Train, measure and record one potential.
+
+    Args:
+        cfg: a composed config, as `conf/run.yaml` describes it.
+        folder: takes the checkpoints.
+        name: of the run in MLflow.
+        parent_run_id: MLflow's id of the sweep's run.
+        tags: more words about the run.
+        take_over: begin from the last checkpoint of a run of the same config that was interrupted, where there is one;
+            the config's `resume` asks for the same.
+        trial: hears of intermediate values, where the config's `pruning` says which.
+
+    Returns:
+        The objective: one finite number, or a list of them.
+
+    Raises:
+        InputError: a value of the config, or the data, does not serve; found before the training wherever it can be.
+    """
+    plan = make_plan(cfg)
+    with torch_threads(plan.settings.trainer.threads):
+        data = plan.read_data()
+        start = find_start(plan, data, folder, parent_run_id=parent_run_id, take_over=take_over)
+        if isinstance(start, Finished):
+            return start.take(plan, name, parent_run_id)
+        with record(
+            uri=plan.settings.tracking.uri,
+            experiment=plan.settings.tracking.experiment,
+            name=name,
+            params=plan.resolved,
+            tags={**(tags or {}), CONFIG: plan.checksum, FOLDER: str(folder)},
+            parent_run_id=parent_run_id,
+            run_id=start.run_id if isinstance(start, Resumed) else None,
+        ) as rec:
+            rec.config(plan.yaml)
+            rec.describe_data(data.dataset, data.checksum)
+            rec.metrics({wall_time("data"): data.seconds})
+            start.claim(rec)
+            outcome = Outcome(rec)
+            train(
+                plan,
+                data,
+                start,
+                rec,
+                folder,
+                name=name,
+                trial=trial,
+                then=[
+                    partial(keep_model, rec, plan.yaml, folder),  # before a measurement can fail
+                    partial(measure, plan.measurements, data.dataset, outcome),
+                ],
+                outcome=outcome,
+            )
+            values = outcome.conclude(name, plan, tell_where=parent_run_id is None)  # a sweep tells it once, at its end
+            if plan.settings.tracking.register and parent_run_id is None:  # of a sweep, the best is registered
+                model_id = rec.stored_tags()["model"].removeprefix("models:/")
+                register(rec.uri, plan.settings.tracking.register, model_id, BEST)
+    return values

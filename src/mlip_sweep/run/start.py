@@ -1,0 +1,167 @@
+"""Second step of a run: find where it starts.
+
+| start    | there is                                          | looked for where           | then                  |
+| -------- | ------------------------------------------------- | -------------------------- | --------------------- |
+| Finished | a run of the same config and data that is done    | `resume=true`              | its numbers are taken |
+| Resumed  | a checkpoint in the run's own folder              | `trainer.resume` (default) | the same run goes on  |
+| Resumed  | a checkpoint in another folder, of an interrupted | `resume=true`, and for the | a new run goes on     |
+|          | run of the same config and data                   | trials of a search         | from a copy of it     |
+| Fresh    | nothing of these                                  |                            | the training begins   |
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.metrics import objective
+from mlip_sweep.run.outcome import returned_values
+from mlip_sweep.run.plan import Data, Plan
+from mlip_sweep.tracking.read import StoredRun
+from mlip_sweep.tracking.run import RunRecord
+from mlip_sweep.tracking.runs_of_config import RunsOfConfig
+from mlip_sweep.training.fit import LAST
+
+log = logging.getLogger(__name__)
+
+RECIPE = "training.yaml"  # beside a checkpoint: what is trained there
+GROUPS = ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seeds")
+TRAINER = ("dtype", "batch_size", "gradient_clip")
+CHECKSUM = "data_checksum"
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The training begins at its beginning.
+
+    Attributes:
+        supersedes: interrupted runs of the same sweep whose place this one takes.
+    """
+
+    supersedes: tuple[StoredRun, ...] = ()
+
+    def claim(self, rec: RunRecord) -> None:
+        """Record whose place the run takes."""
+        for run in self.supersedes:
+            rec.supersede(run.run_id)
+
+
+@dataclass(frozen=True)
+class Resumed(Fresh):
+    """The training goes on from a checkpoint, which lies in the run's folder by now.
+
+    Attributes:
+        source: the folder that the checkpoint came from.
+        run_id: of the recorded run that goes on; None where a new one does.
+        continues: the run that left the checkpoint, where a new run goes on from it.
+    """
+
+    source: Path = Path()
+    run_id: str | None = None
+    continues: str | None = None
+
+    def claim(self, rec: RunRecord) -> None:
+        """Record whose place the run takes, and from whose checkpoint it goes on."""
+        super().claim(rec)
+        if self.continues:
+            rec.tag("continues", self.continues)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """There is nothing to do.
+
+    Attributes:
+        run: as it is recorded.
+        recorded: all runs of the config.
+    """
+
+    run: StoredRun
+    recorded: RunsOfConfig
+
+    def take(self, plan: Plan, name: str, parent_run_id: str | None) -> float | list[float]:
+        """What the finished run returned; it is filed under one more sweep, where one asks."""
+        log.info("%s: has finished before, as run %s", name, self.run.run_id)
+        self.recorded.file_under(self.run, parent_run_id)
+        returned = {metric: self.run.metrics[objective(metric)] for metric in plan.settings.objectives}
+        return returned_values(returned, plan.resolved["objective"])
+
+
+def find_start(
+    plan: Plan, data: Data, folder: Path, *, parent_run_id: str | None = None, take_over: bool = False
+) -> Fresh | Resumed | Finished:
+    """Where a run starts; leaves a record of what is trained in its folder, and the checkpoint, if it has one.
+
+    Args:
+        plan: of the run.
+        data: that it trains on.
+        folder: of the run.
+        parent_run_id: MLflow's id of the sweep's run.
+        take_over: whether to look for what an interrupted run left elsewhere; the config's `resume` asks for the same.
+
+    Raises:
+        InputError: the folder holds the checkpoint of another training.
+    """
+    tracking = plan.settings.tracking
+    recorded = RunsOfConfig(tracking.uri, tracking.experiment, plan.checksum)
+    if plan.settings.resume:
+        finished = recorded.finished(data.checksum, plan.settings.objectives)
+        if finished is not None:
+            return Finished(finished, recorded)
+    recipe = _recipe(plan, data)
+    goes_on = plan.settings.trainer.resume and (folder / LAST).is_file()
+    if goes_on:
+        _check_recipe(folder, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.create(recipe)))
+    if goes_on:
+        return Resumed(source=folder, run_id=recorded.of_folder(folder))
+    if not (take_over or plan.settings.resume):
+        return Fresh()
+    interrupted = recorded.interrupted()
+    supersedes = tuple(run for run in interrupted if parent_run_id and run.parent == parent_run_id)
+    for run in interrupted:
+        source = run.folder
+        if source is not None and run.data_checksum == data.checksum and source != folder and (source / LAST).is_file():
+            for name in (RECIPE, LAST):
+                shutil.copyfile(source / name, folder / name)
+            return Resumed(supersedes, source=source, continues=run.run_id)
+    return Fresh(supersedes)
+
+
+def _recipe(plan: Plan, data: Data) -> dict[str, Any]:
+    """All that decides how the weights move."""
+    trainer = {key: plan.resolved["trainer"][key] for key in TRAINER}
+    return {group: plan.resolved[group] for group in GROUPS} | {"trainer": trainer, CHECKSUM: data.checksum}
+
+
+def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """See that the checkpoint in a folder is of this training.
+
+    Raises:
+        InputError: it is of another.
+    """
+    if not (folder / RECIPE).is_file():
+        return
+    before, now = _flat(OmegaConf.to_container(OmegaConf.load(folder / RECIPE))), _flat(recipe)
+    if CHECKSUM not in before:  # of an earlier version of this program
+        now.pop(CHECKSUM)
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if changed:
+        listed = ", ".join(f"{key}={before.get(key)} (now {now.get(key)})" for key in changed[:5])
+        raise InputError(
+            f"hydra.run.dir={folder}: its {LAST} is of a training with {listed}; choose another folder, or "
+            "trainer.resume=false to start over"
+        )
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    """Dotted names to values, compared as text: a list from YAML is the same as one from Hydra."""
+    (flat,) = pd.json_normalize(config).to_dict("records")
+    return {str(key): str(value) for key, value in flat.items()}

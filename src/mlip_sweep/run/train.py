@@ -1,0 +1,134 @@
+"""Third step of a run: build the potential and train it."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from mlip_sweep.data.graphs import collate
+from mlip_sweep.measurement.callbacks import AfterTraining
+from mlip_sweep.measurement.intermediate import FollowTraining, Trial
+from mlip_sweep.metrics import wall_time
+from mlip_sweep.models import checkpoint
+from mlip_sweep.models.compiled import compile_potential
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.run.outcome import Outcome
+from mlip_sweep.run.plan import Data, Plan
+from mlip_sweep.run.start import Fresh, Resumed
+from mlip_sweep.tracking.models import log_model
+from mlip_sweep.tracking.run import RunRecord
+from mlip_sweep.training.best_weights import BestWeights
+from mlip_sweep.training.fit import LAST, accelerator, fit
+from mlip_sweep.training.metrics import (
+    KEPT_EPOCH,
+    PARAMETERS,
+    VALIDATION_LOSS,
+    VALIDATION_LOSS_KEPT,
+)
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    plan: Plan,
+    data: Data,
+    start: Fresh,
+    rec: RunRecord,
+    folder: Path,
+    *,
+    name: str,
+    outcome: Outcome,
+    trial: Trial | None = None,
+    then: Sequence[Callable[[Potential], None]] = (),
+) -> BestWeights:
+    """Build and train the potential of a plan.
+
+    Args:
+        plan: of the run.
+        data: to train on.
+        start: fresh, or from a checkpoint.
+        rec: takes phases, curves and which weights were kept.
+        folder: takes the checkpoints.
+        name: of the run, for messages.
+        outcome: takes the validation loss of the kept weights.
+        trial: hears of intermediate values.
+        then: shown the model once it carries the weights that are kept.
+
+    Returns:
+        Which epoch was kept, and its validation loss.
+    """
+    settings = plan.settings.trainer
+    dataset = data.dataset
+    with rec.phase("model"):
+        model = build(plan, data)
+        rec.metrics({PARAMETERS: sum(p.numel() for p in model.parameters())})
+    graphs = dataset.graphs("train", model.cutoff)
+    if settings.compile:
+        with rec.phase("compile"):
+            model.to(accelerator(settings.accelerator))
+            seconds = compile_potential(model, collate(graphs[: settings.batch_size]), training=True)
+        log.info("%s: compiled in %.0f s", name, seconds)
+    resumed = f", going on from {start.source / LAST}" if isinstance(start, Resumed) else ""
+    log.info("%s: training on %d frames, %d epochs%s", name, len(graphs), settings.max_epochs, resumed)
+    begin = time.perf_counter()
+
+    def note_time(model: Potential) -> None:
+        rec.metrics({wall_time("training"): time.perf_counter() - begin})
+
+    best = fit(
+        model,
+        graphs,
+        dataset.graphs("validation", model.cutoff),
+        plan.recipe,
+        settings,
+        seed=plan.settings.seeds.order,
+        folder=folder,
+        logger=rec.logger,
+        follow=FollowTraining(plan.intermediate, dataset, trial) if plan.intermediate else None,
+        callbacks=[AfterTraining(note_time, *then)],
+    )
+    rec.tag("weights", f"epoch {best.epoch} of {settings.max_epochs}, averaging {plan.averaging}")
+    rec.metrics({KEPT_EPOCH: best.epoch, VALIDATION_LOSS_KEPT: best.score})
+    outcome.metrics[VALIDATION_LOSS] = best.score
+    return best
+
+
+def build(plan: Plan, data: Data) -> Potential:
+    """The untrained potential of a plan.
+
+    Raises:
+        InputError: the architecture does not take these values on this data set.
+    """
+    return checkpoint.build(
+        plan.model,
+        data.dataset,
+        data.dataset.graphs("train", plan.model["cutoff"]),
+        data.rescaling,
+        dtype=plan.settings.trainer.dtype,
+        seed=plan.settings.seeds.model,
+    )
+
+
+def keep_model(rec: RunRecord, config: str, folder: Path, model: Potential) -> None:
+    """Save the kept weights beside the checkpoints, and as a logged model of the run."""
+    place = folder / "model"
+    place.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(model, place / "checkpoint.pt")
+    (place / "config.yaml").write_text(config)
+    with rec.phase("saving"):
+        rec.tag("model", f"models:/{log_model(rec, place)}")
+
+
+@contextmanager
+def torch_threads(n: int | None) -> Iterator[None]:
+    """Torch's number of CPU threads for the length of a run; None leaves it alone."""
+    before = torch.get_num_threads()
+    try:
+        if n is not None:
+            torch.set_num_threads(n)
+        yield
+    finally:
+        torch.set_num_threads(before)

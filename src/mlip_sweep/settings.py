@@ -1,0 +1,81 @@
+"""Classes of settings: frozen dataclasses whose types and ranges are checked when they are made.
+
+A field says what it takes by its type, and by pydantic's constraints where that is not enough:
+
+    @settings
+    class Smoothing:
+        width: PositiveFloat = 0.1                        # Å
+        kernel: Literal["gauss", "box"] = "gauss"
+        share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+Numbers must be finite, an int is taken for a float, and nothing else is converted. What one field cannot say by itself
+is checked in `__post_init__`, which raises `SettingError`.
+"""
+
+from functools import wraps
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from mlip_sweep.errors import SettingError
+
+Settings = TypeVar("Settings")
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+"""One word or a list of them, kept as a tuple."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+def settings(cls: type[Settings]) -> type[Settings]:
+    """Make a class of settings; see the module's description.
+
+    Raises (when an instance is made):
+        SettingError: naming the first setting that is unknown, of the wrong type, out of range, or does not go with
+            another.
+    """
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    checked: Any = checked_dataclass(frozen=True, kw_only=True, config=config)(cls)
+    initialise = checked.__init__
+
+    @wraps(initialise)
+    def readably(self: Any, **values: Any) -> None:
+        try:
+            initialise(self, **values)
+        except ValidationError as error:
+            raise _readable(error, checked) from None
+
+    checked.__init__ = readably
+    return checked
+
+
+def _readable(error: ValidationError, cls: Any) -> SettingError:
+    """Pydantic's first complaint as a line: the setting, its value, and what it takes."""
+    first: Any = error.errors(include_url=False)[0]
+    raised = first.get("ctx", {}).get("error")
+    if isinstance(raised, SettingError):  # by __post_init__
+        return raised
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "unexpected_keyword_argument":
+        known = ", ".join(cls.__dataclass_fields__)
+        return SettingError(f"{name}={first['input']!r}: there is no such setting; there are {known}")
+    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return SettingError(f"{name}: give it a value")
+    return SettingError(f"{name}={first['input']!r}: {_demand(first)}")
+
+
+def _demand(complaint: Any) -> str:
+    """What a setting takes, in words."""
+    demand = str(complaint["msg"]).removeprefix("Input should be ").replace("a valid integer", "an integer")
+    if complaint["type"] == "literal_error":
+        return f"choose {demand}"
+    if demand.startswith(("a ", "an ")):
+        return f"give {demand.replace('a valid', 'a')}"
+    return f"give a number {demand}" if demand.startswith(("greater", "less")) else f"{demand[0].lower()}{demand[1:]}"
