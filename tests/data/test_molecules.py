@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -72,39 +69,6 @@ def test_the_cache_is_asked_first(water, monkeypatch):
 
 def test_the_same_seed_gives_the_same_frames_in_another_cache(water, tmp_path):
     assert data_checksum(water()) == data_checksum(water(cache=tmp_path / "elsewhere"))
-
-
-ASKING = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from mlip_sweep.data import samples as module
-from mlip_sweep.data.molecules import molecule_xtb
-folder, me = Path(sys.argv[1]), sys.argv[2]
-compute = module.sample
-def counted(*args):
-    (folder / f"computed-{me}").touch()
-    made = compute(*args)
-    time.sleep(0.5)  # long enough for the other to ask meanwhile
-    return made
-module.sample = counted
-(folder / f"ready-{me}").touch()
-while len(list(folder.glob("ready-*"))) < 2:
-    time.sleep(0.01)
-data = molecule_xtb(seed=0, cache=folder / "cache", **SMALL)
-from mlip_sweep.data.checksums import data_checksum
-print(data_checksum(data))
-"""
-
-
-def test_two_processes_that_ask_at_once_compute_once(water, tmp_path):
-    script = ASKING.replace("**SMALL", f"**{SMALL!r}")
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    processes = [subprocess.Popen([*command, me], stdout=subprocess.PIPE, text=True) for me in ("a", "b")]
-    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert answers[0] == answers[1] != ""
-    assert len(list(tmp_path.glob("computed-*"))) == 1
 
 
 def test_a_damaged_cache_is_named(water, tmp_path):

@@ -40,10 +40,15 @@ def test_isolated_atoms(xtb):
     assert 3.0 < binding / len(atoms) < 6.0  # measured: 33.5 eV for 9 atoms; GFN2 binds too strongly
 
 
-def test_radicals_get_their_multiplicity(xtb):
-    atoms = molecule("OH")
-    atoms.calc = reference_calculator({**GFN2, "multiplicity": 2})
-    assert np.isfinite(atoms.get_potential_energy())
+def test_charge_and_multiplicity_reach_the_method(xtb):
+    def energy(**reference):
+        atoms = molecule("OH")
+        atoms.calc = reference_calculator({**GFN2, **reference})
+        return atoms.get_potential_energy()
+
+    doublet, quartet, anion = energy(multiplicity=2), energy(multiplicity=4), energy(charge=-1)
+    assert quartet - doublet > 5.0  # eV: the radical's ground state is the doublet
+    assert doublet - anion > 1.0  # the radical binds another electron
 
 
 def test_an_unknown_method_is_named():

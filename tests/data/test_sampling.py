@@ -10,16 +10,25 @@ from mlip_sweep.errors import InputError
 
 
 @pytest.fixture
-def harmonic(monkeypatch):
-    """Water with an isotropic spring of 20 eV/Å² on every atom in place of the reference method."""
-    start = molecule("H2O")
+def held_by_springs(monkeypatch):
+    """A molecule with an isotropic spring of 20 eV/Å² on every atom in place of the reference method."""
 
-    def calculator(reference):
-        field = HarmonicForceField(ref_atoms=start, ref_energy=-1.0, hessian_x=20.0 * np.eye(9))
-        return HarmonicCalculator(field)
+    def hold(name):
+        start = molecule(name)
+        hessian = 20.0 * np.eye(3 * len(start))
 
-    monkeypatch.setattr(sampling, "reference_calculator", calculator)
-    return start
+        def calculator(reference):
+            return HarmonicCalculator(HarmonicForceField(ref_atoms=start, ref_energy=-1.0, hessian_x=hessian))
+
+        monkeypatch.setattr(sampling, "reference_calculator", calculator)
+        return start
+
+    return hold
+
+
+@pytest.fixture
+def harmonic(held_by_springs):
+    return held_by_springs("H2O")
 
 
 def test_the_sample_is_canonical(harmonic):
@@ -46,18 +55,28 @@ def test_a_broken_molecule_goes_back_to_the_start(harmonic):
     hot = trajectory(harmonic, {}, 20000.0, 30, Dynamics(stride=10, equilibration=50), np.random.default_rng(0))
     assert hot.restarts > 0
     bonds = np.linalg.norm(hot.positions[:, 1:] - hot.positions[:, :1], axis=2)  # O-H
-    assert bonds.max() <= sampling.BROKEN_BOND
+    assert 1.8 < bonds.max() <= 2.0  # Å
     with pytest.raises(InputError, match=r"it broke .* times at 200000 K .*choose a lower temperature"):
         trajectory(harmonic, {}, 200000.0, 10, Dynamics(stride=10, equilibration=10), np.random.default_rng(0))
 
 
-def test_long_bonds_of_the_start_are_not_broken():
-    disilane = molecule("Si2H6")
-    bonds, longest = sampling._bonds(disilane)
-    assert [0, 1] in bonds.tolist()
-    lengths = sampling._lengths(disilane.positions, bonds)
-    assert lengths.max() > sampling.BROKEN_BOND
-    assert np.all(lengths < longest)
+def test_a_long_bond_breaks_at_a_multiple_of_its_length(held_by_springs):
+    disilane = held_by_springs("Si2H6")
+    first, second = np.flatnonzero(disilane.symbols == "Si")
+    length = disilane.get_distance(first, second)
+    assert length > 2.0  # Å, where shorter bonds break
+
+    def sampled(temperature, count):
+        settings = Dynamics(stride=10, equilibration=20)
+        sample = trajectory(disilane, {}, temperature, count, settings, np.random.default_rng(0))
+        return np.linalg.norm(sample.positions[:, first] - sample.positions[:, second], axis=1), sample.restarts
+
+    lengths, restarts = sampled(300.0, 5)
+    assert lengths == pytest.approx(length, abs=0.3)
+    assert restarts == 0
+    lengths, restarts = sampled(12000.0, 200)
+    assert 1.2 * length < lengths.max() <= 1.3 * length
+    assert restarts > 0
 
 
 def test_settings_that_make_no_sense():

@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import units
+from scipy.spatial.transform import Rotation
 
 from mlip_sweep.data.reading import read_frames
-from mlip_sweep.data.validation import _pairs, check_disjoint, check_enough, check_frame, check_units
+from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame, check_units
 from mlip_sweep.errors import InputError
 
 KCAL = units.kcal / units.mol
@@ -93,17 +94,31 @@ def test_units_that_cannot_be_told_pass(frames):
     check_units(both, "one factor on both labels, as the docstring says")
 
 
-def test_molecules_are_compared_after_rotation_but_never_mirrored(frames):
-    from scipy.spatial.transform import Rotation
+def test_molecules_are_compared_after_rotation(frames):
+    rng = np.random.default_rng(0)
+    sound = []
+    for frame in frames(60):
+        turn = Rotation.random(rng=rng).as_matrix()
+        shift = rng.uniform(-5.0, 5.0, 3)
+        sound.append(replace(frame, positions=frame.positions @ turn.T + shift, forces=frame.forces @ turn.T))
+    check_units(sound, "turned.xyz")
+    hartree = [replace(frame, energy=frame.energy / units.Hartree) for frame in sound]
+    with pytest.raises(InputError, match=r"turned.xyz: energies of like frames differ"):
+        check_units(hartree, "turned.xyz")  # unless turned back, no two of them would be near enough to be compared
 
-    (frame,) = frames(1, width=0.1)
-    turn = Rotation.random(rng=np.random.default_rng(0)).as_matrix()
-    turned = replace(frame, positions=frame.positions @ turn.T + 3.0, forces=frame.forces @ turn.T)
-    mirrored = replace(frame, positions=frame.positions * [-1, 1, 1], forces=frame.forces * [-1, 1, 1])
-    displacement, work, _ = _pairs([frame, turned])
-    np.testing.assert_allclose(displacement, 0.0, atol=1e-6)
-    np.testing.assert_allclose(work, 0.0, atol=1e-6)
-    centred = [f.positions - f.positions.mean(axis=0) for f in (frame, mirrored)]
-    _, best = Rotation.align_vectors(*centred)  # SciPy's root of the sum of squares
-    assert best > 0.1
-    assert _pairs([frame, mirrored])[0] == pytest.approx(best / 3.0)  # nine atoms
+
+def test_molecules_are_never_compared_with_their_mirror_images(frames):
+    (ethanol,) = frames(1)
+    rng = np.random.default_rng(0)
+    shapes = [replace(ethanol, positions=rng.uniform(0.0, 4.0, (9, 3)), forces=np.zeros((9, 3))) for _ in range(20)]
+
+    def twins(mirror):
+        """Each shape again, nearly the same, at an energy 5 eV higher that no force accounts for."""
+        return [
+            replace(f, positions=(f.positions + 0.05 * rng.standard_normal((9, 3))) * mirror, energy=f.energy + 5.0)
+            for f in shapes
+        ]
+
+    with pytest.raises(InputError, match="energies of like frames differ"):
+        check_units([*shapes, *twins([1, 1, 1])], "twins.xyz")
+    check_units([*shapes, *twins([-1, 1, 1])], "mirrored.xyz")  # no two of them are near

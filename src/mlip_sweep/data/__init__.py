@@ -1,1 +1,1 @@
-"""Labelled structures: read, made, split, and turned into graphs."""
+"""Labelled structures: read or computed, split, and turned into graphs."""

@@ -4,8 +4,6 @@ A small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021), https:/
 whose cells are random too: strained, with vacancies, molten.
 """
 
-import hashlib
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +17,7 @@ from ase.md.langevin import Langevin
 from tqdm import tqdm
 
 from mlip_sweep.data.assembly import NO_NOISE, assemble
-from mlip_sweep.data.cache import made_once
+from mlip_sweep.data.cache import cached
 from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.reading import frame_of, read_structures
@@ -27,7 +25,7 @@ from mlip_sweep.data.reference import isolated_atom_labels, one_thread, referenc
 from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label
 from mlip_sweep.errors import InputError
 
-FORMAT = 1  # of the kept file, and of the way it is made: raise it whenever either changes
+FORMAT = 1  # of the cached file, and of the way its contents are computed: raise it whenever either changes
 REFERENCE = {"method": "EMT"}
 LATTICE_CONSTANT = 4.0  # Å
 MELT_K = 3000.0
@@ -35,16 +33,16 @@ MELT_K = 3000.0
 
 @dataclass(frozen=True)
 class Disorder:
-    """How the cells of one set are made.
+    """How the disordered cells are made.
 
     Attributes:
-        repeat: of the primitive cell of one atom.
-        strain: standard deviation of each component of the strain.
-        vacancy: share of the cells that lack an atom.
-        molten: share of the cells that are molten, at 3000 K, before they are held at their temperature.
-        timestep_fs: of the dynamics.
-        friction_per_fs: of its thermostat.
-        steps: at the temperature, and before that of melting.
+        repeat: How often the primitive cell, of one atom, is repeated along each of its vectors.
+        strain: Standard deviation of each component of the strain, without unit.
+        vacancy: Share of the cells that lack an atom.
+        molten: Share of the cells that are melted at 3000 K before they are held at their temperature.
+        timestep_fs: Time step of the dynamics, fs.
+        friction_per_fs: Friction of the Langevin thermostat, 1/fs.
+        steps: Number of time steps at the temperature, and before that, where the cell is melted, at 3000 K.
     """
 
     repeat: tuple[int, int, int] = (2, 2, 2)
@@ -85,35 +83,36 @@ def aluminium_emt(
     """Periodic cells of aluminium, each at the end of a trajectory of its own, labelled by EMT.
 
     Args:
-        name: of the data set.
-        seed: of the cells, the subset and the noise.
-        cache: folder that keeps what was computed.
-        temperature: of training and validation, K.
-        test_temperatures: of the tests, K.
-        n_pool: training frames that are computed, from which `n_train` are drawn.
-        n_validation: validation frames.
-        n_test: frames of each test.
-        n_train: training frames that are used; None means all.
-        noise: see `mlip_sweep.data.subsets.noise_of`.
-        **disorder: see `Disorder`.
+        name: The name of the data set.
+        seed: The seed of the cells, the subset and the noise.
+        cache: The folder that keeps the frames.
+        temperature: The temperature of the training and validation frames, K.
+        test_temperatures: The temperature of each test set, K.
+        n_pool: How many training frames are computed; `n_train` of them are drawn.
+        n_validation: How many validation frames are computed.
+        n_test: How many frames of each test set are computed.
+        n_train: How many training frames are used; None means all of them.
+        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        **disorder: The attributes of `Disorder`.
 
     Raises:
-        InputError: an option does not serve.
+        InputError: An option is out of range.
     """
     check_seed(seed)
-    how = Disorder(**{**disorder, "repeat": tuple(disorder.get("repeat", Disorder.repeat))})  # type: ignore[arg-type]
+    settings = {**disorder, "repeat": tuple(disorder.get("repeat", Disorder.repeat))}  # type: ignore[arg-type]
+    cells = Disorder(**settings)  # type: ignore[arg-type]
     labels = [temperature_label(kelvin) for kelvin in test_temperatures]
     sets = generated_sets(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
-    frames = _kept(sets, how, seed, Path(cache).expanduser(), name)
-    own = temperature_label(temperature)
+    frames = _cached_frames(sets, cells, seed, Path(cache), name)
+    training_label = temperature_label(temperature)
     return assemble(
         name=name,
         pool=frames["train"],
         validation=frames["validation"],
         tests={label: frames[label] for label in labels},
-        training_test=own if own in labels else None,
+        training_test=training_label if training_label in labels else None,
         seed=seed,
         n_train=n_train,
         noise=noise,
@@ -123,59 +122,67 @@ def aluminium_emt(
     )
 
 
-def disordered_cell(temperature: float, how: Disorder, rng: np.random.Generator) -> Atoms:
-    """One cell at the end of its trajectory, with its calculator."""
-    atoms = bulk("Al", "fcc", a=LATTICE_CONSTANT).repeat(how.repeat)
-    strain = rng.normal(0.0, how.strain, (3, 3))
+def disordered_cell(temperature: float, disorder: Disorder, rng: np.random.Generator) -> Atoms:
+    """One cell at the end of its trajectory.
+
+    Args:
+        temperature: The temperature that the cell is held at, K.
+        disorder: How the cell is made.
+        rng: The source of strain, vacancy, velocities and thermostat.
+
+    Returns:
+        The cell with EMT as its calculator.
+    """
+    atoms = bulk("Al", "fcc", a=LATTICE_CONSTANT).repeat(disorder.repeat)
+    strain = rng.normal(0.0, disorder.strain, (3, 3))
     atoms.set_cell(atoms.cell @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
-    if rng.random() < how.vacancy:
+    if rng.random() < disorder.vacancy:
         del atoms[int(rng.integers(len(atoms)))]
     atoms.calc = reference_calculator(REFERENCE)
-    molten = rng.random() < how.molten
+    molten = rng.random() < disorder.molten
     for kelvin in (MELT_K, temperature) if molten else (temperature,):
         masses = atoms.get_masses()[:, None]
         atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * kelvin))
         Langevin(
             atoms,
-            timestep=how.timestep_fs * units.fs,
+            timestep=disorder.timestep_fs * units.fs,
             temperature_K=kelvin,
-            friction=how.friction_per_fs / units.fs,
+            friction=disorder.friction_per_fs / units.fs,
             rng=rng,
             fixcm=False,
-        ).run(how.steps)
+        ).run(disorder.steps)
     return atoms
 
 
-def _kept(
-    sets: Mapping[str, tuple[float, int]], how: Disorder, seed: int, cache: Path, name: str
+def _cached_frames(
+    sets: Mapping[str, tuple[float, int]], disorder: Disorder, seed: int, cache: Path, name: str
 ) -> dict[str, list[Frame]]:
-    """The frames of every set, from the cache or computed now; cell k of a set is drawn from (seed, set, k)."""
+    """The frames of every set, read from the cache or computed now; cell k of a set is drawn from (seed, set, k)."""
     determined_by = {
         "format": FORMAT,
         "versions": reference_versions(REFERENCE),
         "sets": {label: list(settings) for label, settings in sets.items()},
-        "disorder": asdict(how),
+        "disorder": asdict(disorder),
         "seed": seed,
     }
-    key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
 
     def make(unfinished: Path) -> None:
-        made = []
+        cells = []
         total = sum(count for _, count in sets.values())
         with one_thread(REFERENCE), tqdm(total=total, desc=f"EMT {name}", leave=False, disable=None) as bar:
             for label, (temperature, count) in sets.items():
                 for k in range(count):
                     rng = np.random.default_rng([seed, zlib.crc32(label.encode()), k])
-                    made.append(disordered_cell(temperature, how, rng))
-                    made[-1].get_forces()  # so that they are written
-                    made[-1].set_momenta(None)
-                    made[-1].info["set"] = label
+                    cell = disordered_cell(temperature, disorder, rng)
+                    cell.get_forces()  # ASE writes only labels that are computed already
+                    cell.set_momenta(None)
+                    cell.info["set"] = label
+                    cells.append(cell)
                     bar.update()
-        ase.io.write(unfinished, made, format="extxyz")
+        ase.io.write(unfinished, cells, format="extxyz")
 
-    structures = read_structures(made_once(cache / "emt" / f"{name}-{key[:20]}.xyz", make))
-    parts: dict[str, list[Frame]] = {label: [] for label in sets}
-    for atoms in structures:
-        part = parts[atoms.info["set"]]
-        part.append(frame_of(atoms, f"EMT {name} {atoms.info['set']}, frame {len(part)}"))
-    return parts
+    frames: dict[str, list[Frame]] = {label: [] for label in sets}
+    for atoms in read_structures(cached(cache / "emt", name, ".xyz", determined_by, make)):
+        label = atoms.info["set"]
+        frames[label].append(frame_of(atoms, f"EMT {name} {label}, frame {len(frames[label])}"))
+    return frames

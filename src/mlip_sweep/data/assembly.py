@@ -1,23 +1,33 @@
-"""From labelled frames to a `Dataset`: what every data set goes through, whatever its source."""
+"""From labelled frames to a `Dataset`: the steps that every data set goes through, whatever its source."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.data.subsets import noise_of, split_off, subset
+from mlip_sweep.data.subsets import split_off, subset, with_label_noise
 from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame
 from mlip_sweep.errors import InputError
 
 NO_NOISE: Mapping[str, float] = {"forces_sigma": 0.0, "energy_sigma": 0.0}
-TAKEN_LABELS = ("train", "train_clean", "validation", "high_T", "all_T")  # names of metrics use them already
+# A test set may not be called like another split of a `Dataset`, nor like what the names of metrics use already.
+TAKEN_LABELS = ("train", "train_clean", "validation", "high_T", "all_T")
 
 
 def hold_out(frames: Sequence[Frame], n_validation: int, seed: int, place: str) -> tuple[list[Frame], list[Frame]]:
-    """Draw the validation frames from the training file: frames for training, frames for validation.
+    """Draw the validation frames from the training file.
+
+    Args:
+        frames: All frames of the file.
+        n_validation: How many frames are drawn.
+        seed: The seed of the data.
+        place: Where the frames come from, for messages.
+
+    Returns:
+        The frames for training and the frames for validation.
 
     Raises:
-        InputError: nothing is asked for, or nothing would be left to train on.
+        InputError: `n_validation` is below 1, or would leave no frame for training.
     """
     check_enough(frames, n_validation, "dataset.n_validation", place)
     if n_validation == len(frames):
@@ -41,24 +51,26 @@ def assemble(
 ) -> Dataset:
     """Check the frames, add noise, and draw the training subset.
 
-    Noise goes onto training and validation labels alike, since who has noisy labels has no clean ones to choose a
-    checkpoint by; tests stay clean. It is drawn before the subset: a frame's noise does not depend on `n_train`.
+    Training and validation labels both get noise, since in practice whoever trains on noisy labels has no clean ones to
+    choose a checkpoint by; test labels stay clean. The noise is drawn before the subset, so that a frame's noise does
+    not depend on `n_train`.
 
     Args:
-        name: of the data set.
-        pool: every frame that may be trained on.
-        validation: validation frames.
-        tests: label to test frames.
-        training_test: label of the test at the training temperature, or None.
-        seed: of the subset and the noise.
-        n_train: training frames drawn from the pool; None means all.
-        noise: see `mlip_sweep.data.subsets.noise_of`.
-        isolated: atomic number to energy of the isolated atom, eV.
-        checksums: source to SHA-256.
-        reference: how the labels can be made again.
+        name: The name of the data set.
+        pool: Every frame that may be trained on.
+        validation: The validation frames.
+        tests: The label of each test set and its frames.
+        training_test: The label of the test set at the training temperature, or None where there is none.
+        seed: The seed of the subset and the noise.
+        n_train: How many training frames are drawn from the pool; None means all of them.
+        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        isolated: Atomic number to the energy of the isolated atom, eV.
+        checksums: The name of each source and the SHA-256 of what was read or computed.
+        reference: How the labels can be computed again (see `Dataset`), or None where they cannot.
 
     Raises:
-        InputError: a frame does not pass its checks, a test's label cannot be used, or too many frames are asked for.
+        InputError: A frame does not pass its checks, the label of a test set is not allowed, or more frames are asked
+            for than there are.
     """
     for label in tests:
         if not re.fullmatch(r"[\w.+-]+", label, flags=re.ASCII) or label in TAKEN_LABELS:
@@ -66,12 +78,12 @@ def assemble(
     for frame in (*pool, *validation, *(frame for part in tests.values() for frame in part)):
         check_frame(frame)
     check_disjoint(pool, {"validation": validation, **{f"tests.{label}": part for label, part in tests.items()}})
-    chosen = subset(pool, n_train, seed)
-    noisy_pool, noisy_validation = noise_of(pool, validation, noise, seed)
-    train_clean = [pool[index] for index in chosen]
+    indices = subset(pool, n_train, seed)
+    noisy_pool, noisy_validation = with_label_noise(pool, validation, noise, seed)
+    train_clean = [pool[index] for index in indices]
     return Dataset(
         name=name,
-        train=train_clean if noisy_pool is pool else [noisy_pool[index] for index in chosen],
+        train=train_clean if noisy_pool is pool else [noisy_pool[index] for index in indices],
         validation=list(noisy_validation),
         tests={label: list(part) for label, part in tests.items()},
         train_clean=train_clean,

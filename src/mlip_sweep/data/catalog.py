@@ -1,4 +1,4 @@
-"""Published data sets: where their files lie, and how to know that they are the right ones."""
+"""Published data sets: where their files can be downloaded, and what their contents have to be."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ class Published:
     """A published data set.
 
     Attributes:
-        address: folder that the files are downloaded from.
-        blob_ids: file to the id under which git stores its contents.
-        train: file with the frames for training and validation, drawn at 300 K.
-        tests: label of a test set to its file.
-        isolated_atoms: file of single atoms.
+        address: The folder, as a URL, that the files are downloaded from.
+        blob_ids: The name of each file and the id under which git stores its contents (`git_blob_id`).
+        train: The file with the frames for training and validation, sampled at 300 K.
+        tests: The label of each test set and its file.
+        isolated_atoms: The file of single atoms.
     """
 
     address: str
@@ -68,14 +68,14 @@ def published_file(name: str, file: str, cache: Path, folder: Path | None = None
     """One file of a published data set.
 
     Args:
-        name: key of `CATALOG`.
-        file: name of the file.
-        cache: folder that downloads are kept in.
-        folder: take the file from here, and download nothing.
-        verify: refuse a file whose contents are not the published ones.
+        name: A key of `CATALOG`.
+        file: The name of the file.
+        cache: The folder that keeps the downloads.
+        folder: The folder that holds the file already; None downloads it.
+        verify: Whether a file whose contents are not the published ones is refused.
 
     Raises:
-        InputError: the file cannot be downloaded, is not in the folder, or has other contents.
+        InputError: The file cannot be downloaded, is not in the folder, or has other contents.
     """
     entry = CATALOG[name]
     if folder is None:
@@ -85,20 +85,20 @@ def published_file(name: str, file: str, cache: Path, folder: Path | None = None
         path = folder.expanduser() / file
         if not path.is_file():
             raise InputError(f"dataset.folder={folder}: has no {file}; put {', '.join(entry.blob_ids)} there")
-    if verify and (found := git_blob_id(path)) != entry.blob_ids[file]:
+    if verify and (blob_id := git_blob_id(path)) != entry.blob_ids[file]:
         remedy = (
             "delete it, and it is downloaded again"
             if folder is None
             else "put the published file there, or set dataset.verify=false to use it as it is"
         )
-        raise InputError(f"{path}: its git blob id is {found}, the published one {entry.blob_ids[file]}; {remedy}")
+        raise InputError(f"{path}: its git blob id is {blob_id}, the published one {entry.blob_ids[file]}; {remedy}")
     return path
 
 
 def _download(address: str, target: Path, name: str) -> None:
     try:
         pooch.HTTPDownloader(timeout=TIMEOUT_S)(address, str(target), None)
-    except OSError as error:  # what requests raises is one
+    except OSError as error:  # every error that requests raises is an OSError
         raise InputError(
             f"dataset={name}: cannot download {address} ({type(error).__name__}); get the files elsewhere, "
             "and give their folder as dataset.folder=FOLDER"

@@ -1,4 +1,4 @@
-"""Checksums: of files, as git names them, and of labelled frames."""
+"""Checksums of files, by their bytes or as git names them, and of labelled frames."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from mlip_sweep.data.frames import Dataset, Frame
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of the bytes of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_blob_id(path: Path) -> str:
-    """The id under which git stores a file: SHA-1 of "blob SIZE", a zero byte, and the contents."""
+    """The id under which git stores a file, in hexadecimal: SHA-1 of "blob SIZE", a zero byte, and the contents."""
     contents = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(contents) + contents, usedforsecurity=False).hexdigest()
 
 
 def frames_checksum(frames: Sequence[Frame]) -> str:
-    """SHA-256 over the atoms, cells and labels of frames, in order; their origins do not count."""
+    """SHA-256 over the atoms, cells and labels of frames, in order and in hexadecimal; their origins do not count."""
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(len(frame).to_bytes(8, "little"))
@@ -34,7 +34,7 @@ def frames_checksum(frames: Sequence[Frame]) -> str:
 
 
 def data_checksum(dataset: Dataset) -> str:
-    """One SHA-256 over every frame and label of every split: two runs that show the same one saw the same data."""
+    """One SHA-256 over every frame and label of every split: two runs that record the same one saw the same data."""
     digest = hashlib.sha256()
     splits = {"train": dataset.train, "train_clean": dataset.train_clean, "validation": dataset.validation}
     splits.update({f"tests.{label}": frames for label, frames in sorted(dataset.tests.items())})

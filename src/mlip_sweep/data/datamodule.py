@@ -1,4 +1,4 @@
-"""Graphs for training: neighbour lists are built once, and an epoch's order follows from the seed and its number."""
+"""Graphs for training, and the order of the batches of an epoch, which follows from the seed and the epoch alone."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,10 +10,14 @@ from mlip_sweep.data.graphs import GraphBatch, batches, collate, graph
 
 
 class SeededOrder(Sampler[int]):
-    """A permutation of `length` indices for each epoch, decided by (seed, epoch) alone.
+    """A permutation of `length` indices for each epoch, which follows from (seed, epoch) alone.
 
-    An interrupted training that resumes at an epoch therefore sees the same batches as one that was not. Lightning
-    calls `set_epoch`.
+    A training that is interrupted and resumed at an epoch therefore sees the same batches as one that was not
+    interrupted. Lightning calls `set_epoch`.
+
+    Args:
+        length: The number of indices.
+        seed: The seed of all epochs.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -34,12 +38,12 @@ class SeededOrder(Sampler[int]):
 
 
 def graphs_of(frames: Sequence[Frame], cutoff: float) -> list[GraphBatch]:
-    """One graph for each frame, neighbours within `cutoff` (Å)."""
+    """One graph for each frame, in order, with edges between atoms nearer than `cutoff` (Å)."""
     return [graph(frame, cutoff) for frame in frames]
 
 
 def training_loader(graphs: Sequence[GraphBatch], batch_size: int, seed: int) -> DataLoader[GraphBatch]:
-    """Shuffled batches of `batch_size` systems; a last smaller batch is kept."""
+    """Batches of `batch_size` systems, in a new order each epoch; the last batch may be smaller."""
     return DataLoader(
         list(graphs),  # type: ignore[arg-type]
         batch_size=batch_size,
@@ -49,5 +53,5 @@ def training_loader(graphs: Sequence[GraphBatch], batch_size: int, seed: int) ->
 
 
 def evaluation_loader(graphs: Sequence[GraphBatch], max_atoms: int = 4096) -> DataLoader[GraphBatch]:
-    """The same few large batches every time."""
+    """The same few batches each time, in order, of at most `max_atoms` atoms unless one graph alone has more."""
     return DataLoader(batches(graphs, max_atoms), batch_size=None)  # type: ignore[arg-type]

@@ -35,24 +35,26 @@ def extxyz(
     """Your own labelled structures, in eV, Å and eV/Å: extended xyz, or anything else that ASE reads.
 
     Args:
-        name: of the data set.
-        train: file of the training frames.
-        seed: of the validation split, the subset and the noise.
-        tests: label ("600K", or any name) to file.
-        validation: file of validation frames; None draws them from `train`.
-        n_validation: how many to draw from `train` (or from `validation`: None means all of it).
-        validation_fraction: of `train`, drawn where neither of the two above is given.
-        energy_key: name of the total energy.
-        forces_key: name of the forces.
-        isolated_atoms: file of single atoms, or chemical symbol to eV.
-        training_test: label of the test drawn at the training temperature, left out of "high-T". None means the lowest
-            temperature where all labels look like "300K", and no test otherwise; "none" means that there is none.
-        check_units: refuse energies and forces that do not belong together.
-        n_train: training frames that are used; None means all.
-        noise: see `mlip_sweep.data.subsets.noise_of`.
+        name: The name of the data set.
+        train: The file of the training frames.
+        seed: The seed of the validation split, the subset and the noise.
+        tests: The label of each test set ("600K", or any name) and its file.
+        validation: The file of the validation frames; None draws them from `train`.
+        n_validation: How many validation frames are drawn, from `validation` where it is given and from `train`
+            otherwise; None means all of `validation`, or `validation_fraction` of `train`.
+        validation_fraction: The share of `train` that is drawn where neither of the two above is given.
+        energy_key: The name of the total energy (eV) in the files.
+        forces_key: The name of the forces (eV/Å) in the files.
+        isolated_atoms: A file of single atoms, or a mapping from chemical symbol to energy in eV.
+        training_test: The label of the test set drawn at the training temperature, which is left out of "high-T". None
+            means the lowest temperature where all labels look like "300K", and no test set otherwise; "none" means
+            that there is none.
+        check_units: Whether energies and forces that do not belong together are refused.
+        n_train: How many training frames are used; None means all of them.
+        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
 
     Raises:
-        InputError: an option or a file does not serve.
+        InputError: An option is out of range, or a file cannot be used.
     """
     if train is None:
         raise InputError("dataset.train: no file; give one: dataset.train=FILE")
@@ -65,8 +67,8 @@ def extxyz(
     pool = read_frames(train, energy_key, forces_key)
     held_out = read_frames(validation, energy_key, forces_key) if validation is not None else None
     if held_out is None:
-        wanted = n_validation if n_validation is not None else max(1, round(validation_fraction * len(pool)))
-        pool, held_out = hold_out(pool, wanted, seed, str(train))
+        n_drawn = n_validation if n_validation is not None else max(1, round(validation_fraction * len(pool)))
+        pool, held_out = hold_out(pool, n_drawn, seed, str(train))
     elif n_validation is not None:
         check_enough(held_out, n_validation, "dataset.n_validation", str(validation))
         _, held_out = split_off(held_out, n_validation, seed)
@@ -102,30 +104,31 @@ def published(
     n_train: int | None = None,
     noise: Mapping[str, float] = NO_NOISE,
 ) -> Dataset:
-    """A published benchmark: 3BPA or acetylacetone, at DFT, trained at 300 K.
+    """A published data set, 3BPA or acetylacetone: frames at 300 K for training, labelled by DFT.
 
     Args:
-        name: key of `mlip_sweep.data.catalog.CATALOG`.
-        seed: of the validation split, the subset and the noise.
-        cache: folder that keeps the downloads.
-        folder: take the files from here, where there is no network.
-        verify: refuse files whose contents are not the published ones.
-        n_validation: drawn from the training file: of 3BPA's 500 frames, 450 stay for training.
-        n_train: training frames that are used; None means all.
-        noise: see `mlip_sweep.data.subsets.noise_of`.
+        name: A key of `mlip_sweep.data.catalog.CATALOG`.
+        seed: The seed of the validation split, the subset and the noise.
+        cache: The folder that keeps the downloads.
+        folder: The folder that holds the files already, where there is no network; None downloads them.
+        verify: Whether files whose contents are not the published ones are refused.
+        n_validation: How many validation frames are drawn from the training file; of the 500 frames of 3BPA, the
+            default leaves 450 for training.
+        n_train: How many training frames are used; None means all of them.
+        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
 
     Raises:
-        InputError: a file cannot be had, or is not the published one.
+        InputError: A file cannot be downloaded or found, or is not the published one.
     """
     if name not in CATALOG:
         raise InputError(f"dataset.name={name}: not in the catalog; choose one of {', '.join(CATALOG)}")
     entry = CATALOG[name]
-    place = None if folder is None else Path(folder)
-    paths = {file: published_file(name, file, Path(cache), place, verify) for file in entry.blob_ids}
+    given_folder = None if folder is None else Path(folder)
+    paths = {file: published_file(name, file, Path(cache), given_folder, verify) for file in entry.blob_ids}
     frames = {file: read_frames(paths[file]) for file in (entry.train, *entry.tests.values())}
     if not verify:
-        for file, part in frames.items():
-            check_units_of(part, str(paths[file]))
+        for file, labelled in frames.items():
+            check_units_of(labelled, str(paths[file]))
     pool, held_out = hold_out(frames[entry.train], n_validation, seed, str(paths[entry.train]))
     return assemble(
         name=name,
@@ -142,6 +145,7 @@ def published(
 
 
 def _training_test(given: str | None, labels: list[str]) -> str | None:
+    """The label of the test set at the training temperature, as `extxyz` explains it, or None."""
     if given == "none":
         return None
     if given is not None:

@@ -1,4 +1,4 @@
-"""Graphs: frames with their neighbours, gathered into batches of tensors."""
+"""Graphs: frames with their neighbour lists, gathered into batches of tensors."""
 
 import math
 from collections.abc import Sequence
@@ -114,10 +114,10 @@ def neighbours(
     """Directed pairs of atoms nearer than the cutoff, periodic images included.
 
     Args:
-        positions: (A, 3) Å.
-        cell: (3, 3) Å, rows are vectors.
-        pbc: (3,), which of the vectors are periodic.
-        cutoff: Å.
+        positions: The positions of the atoms, (A, 3) Å.
+        cell: The cell, (3, 3) Å, whose rows are the cell vectors.
+        pbc: Which of the cell vectors are periodic, (3,).
+        cutoff: The distance up to which atoms are neighbours, Å.
 
     Returns:
         edge_index (2, E) and edge_shift (E, 3), as in `GraphBatch`.
@@ -128,7 +128,7 @@ def neighbours(
 
 
 def graph(frame: Frame, cutoff: float) -> GraphBatch:
-    """One frame as a batch of one system, its neighbours found within `cutoff` (Å)."""
+    """One frame as a batch of one system, with edges between atoms nearer than `cutoff` (Å)."""
     edge_index, edge_shift = neighbours(frame.positions, frame.cell, frame.pbc, cutoff)
     return GraphBatch(
         positions=torch.as_tensor(frame.positions, dtype=torch.float64),

@@ -1,4 +1,4 @@
-"""`dataset=molecule_xtb`: a molecule whose labels are made on the spot."""
+"""`dataset=molecule_xtb`: a molecule whose frames and labels are computed where no data set is at hand."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from mlip_sweep.data.assembly import NO_NOISE, assemble
 from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.data.reading import read_structures
-from mlip_sweep.data.samples import Samples, samples
+from mlip_sweep.data.samples import Samples, cached_samples
 from mlip_sweep.data.sampling import Dynamics
 from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label
 from mlip_sweep.errors import InputError
@@ -41,31 +41,31 @@ def molecule_xtb(
     n_train: int | None = None,
     noise: Mapping[str, float] = NO_NOISE,
 ) -> Dataset:
-    """A molecule, labelled on the spot by GFN2-xTB along Langevin dynamics.
+    """A molecule, sampled by Langevin dynamics on GFN2-xTB, which labels the frames too.
 
     The molecule is relaxed first. Training, validation and every test have a trajectory of their own from there.
 
     Args:
-        name: of the data set.
-        molecule: a name of ASE's G2 collection ("CH3CH2OH"), or a file with one structure.
-        seed: of the dynamics, the subset and the noise.
-        cache: folder that keeps what was computed.
-        method: of the labels.
-        charge: of the molecule, e.
-        temperature: of training and validation, K.
-        test_temperatures: of the tests, K.
-        n_pool: training frames that are computed, from which `n_train` are drawn.
-        n_validation: validation frames.
-        n_test: frames of each test.
-        timestep_fs: of the dynamics.
-        friction_per_fs: of the thermostat.
-        stride: steps between frames.
-        equilibration: steps before the first frame.
-        n_train: training frames that are used; None means all.
-        noise: see `mlip_sweep.data.subsets.noise_of`.
+        name: The name of the data set.
+        molecule: A name of ASE's G2 collection ("CH3CH2OH"), or a file with one structure.
+        seed: The seed of the dynamics, the subset and the noise.
+        cache: The folder that keeps the frames.
+        method: The method of the labels, one of `mlip_sweep.data.reference.METHODS`.
+        charge: The charge of the molecule, e.
+        temperature: The temperature of the training and validation frames, K.
+        test_temperatures: The temperature of each test set, K.
+        n_pool: How many training frames are computed; `n_train` of them are drawn.
+        n_validation: How many validation frames are computed.
+        n_test: How many frames of each test set are computed.
+        timestep_fs: The time step of the dynamics, fs.
+        friction_per_fs: The friction of the Langevin thermostat, 1/fs.
+        stride: The number of time steps from one frame to the next.
+        equilibration: The number of time steps before the first frame.
+        n_train: How many training frames are used; None means all of them.
+        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
 
     Raises:
-        InputError: an option does not serve, or tblite is missing.
+        InputError: An option is out of range, or tblite is missing.
     """
     check_seed(seed)
     start = _molecule(molecule)
@@ -74,21 +74,20 @@ def molecule_xtb(
     sets = generated_sets(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
-    made = samples(
-        start, reference, sets, Dynamics(timestep_fs, friction_per_fs, stride, equilibration), seed, Path(cache), name
-    )
-    frames = {label: _sampled_frames(made, label, start.numbers, f"{method} {name}") for label in sets}
-    own = temperature_label(temperature)
+    dynamics = Dynamics(timestep_fs, friction_per_fs, stride, equilibration)
+    samples = cached_samples(start, reference, sets, dynamics, seed, Path(cache), name)
+    frames = {label: _sampled_frames(samples, label, start.numbers, f"{method} {name}") for label in sets}
+    training_label = temperature_label(temperature)
     return assemble(
         name=name,
         pool=frames["train"],
         validation=frames["validation"],
         tests={label: frames[label] for label in labels},
-        training_test=own if own in labels else None,
+        training_test=training_label if training_label in labels else None,
         seed=seed,
         n_train=n_train,
         noise=noise,
-        isolated=made.isolated_atom_energies,
+        isolated=samples.isolated_atom_energies,
         checksums={f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()},
         reference=reference,
     )
@@ -105,6 +104,7 @@ def _molecule(given: str | None) -> Atoms:
 
 
 def _structure(given: str) -> Atoms:
+    """The one structure of a file."""
     if not Path(given).suffix:
         near = difflib.get_close_matches(given, g2.names)
         hint = f"did you mean {', '.join(near)}?" if near else "see ase.collections.g2.names"
@@ -116,31 +116,32 @@ def _structure(given: str) -> Atoms:
 
 
 def _reference(molecule: Atoms, method: str, charge: int) -> dict[str, Any]:
-    """How the labels are made; charge and multiplicity only where they are not those of a neutral singlet."""
+    """`Dataset.reference` of a molecule; it names charge (e) and multiplicity only where it is no neutral singlet."""
     reference: dict[str, Any] = {"method": method}
     if charge:
         reference["charge"] = charge
     unpaired = round(molecule.get_initial_magnetic_moments().sum())
     electrons = int(molecule.numbers.sum()) - charge
-    if (electrons - unpaired) % 2:  # the given moments are for another charge: the fewest unpaired electrons instead
+    if (electrons - unpaired) % 2:  # the moments belong to another charge: take the fewest unpaired electrons instead
         unpaired = electrons % 2
     if unpaired:
         reference["multiplicity"] = unpaired + 1
     return reference
 
 
-def _sampled_frames(made: Samples, label: str, numbers: NDArray[np.int64], source: str) -> list[Frame]:
-    part = made.sets[label]
-    restarts = f" of a trajectory that broke and restarted {part.restarts} times" if part.restarts else ""
+def _sampled_frames(samples: Samples, label: str, numbers: NDArray[np.int64], source: str) -> list[Frame]:
+    """The frames of one set, for a molecule of the atomic numbers `numbers` (A,)."""
+    sampled = samples.sets[label]
+    restarts = f" of a trajectory that broke and restarted {sampled.restarts} times" if sampled.restarts else ""
     return [
         Frame(
             atomic_numbers=numbers.astype(np.int64),
-            positions=part.positions[index],
+            positions=sampled.positions[index],
             cell=np.zeros((3, 3)),
             pbc=np.zeros(3, dtype=bool),
-            energy=float(part.energies[index]),
-            forces=part.forces[index],
+            energy=float(sampled.energies[index]),
+            forces=sampled.forces[index],
             origin=f"{source} {label}, frame {index}{restarts}",
         )
-        for index in range(len(part.energies))
+        for index in range(len(sampled.energies))
     ]

@@ -1,4 +1,4 @@
-"""Frames from files: extended xyz, or anything else that ASE reads."""
+"""Frames from files: extended xyz, or any other format that ASE reads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +19,12 @@ def read_frames(path: str | Path, energy_key: str = "energy", forces_key: str = 
     """Labelled frames of one file.
 
     Args:
-        path: a file that `ase.io.read` can read.
-        energy_key: name of the total energy, eV.
-        forces_key: name of the forces, eV/Å.
+        path: A file that `ase.io.read` can read.
+        energy_key: The name of the total energy (eV) in the file.
+        forces_key: The name of the forces (eV/Å) in the file.
 
     Raises:
-        InputError: the file cannot be read or is empty, a label is missing, or a frame does not pass `check_frame`.
+        InputError: The file cannot be read or is empty, a label is missing, or a frame does not pass `check_frame`.
     """
     structures = read_structures(path)
     return [frame_of(atoms, f"{path}, frame {index}", energy_key, forces_key) for index, atoms in enumerate(structures)]
@@ -34,13 +34,13 @@ def read_structures(path: str | Path) -> list[Atoms]:
     """Every structure of a file, as ASE reads it.
 
     Raises:
-        InputError: there is no such file, ASE cannot read it, or it holds no structure.
+        InputError: There is no such file, ASE cannot read it, or it holds no structure.
     """
     if not Path(path).expanduser().is_file():
         raise InputError(f"{path}: no such file; give the path of a file that ASE can read, such as extended xyz")
     try:
         structures = ase.io.read(Path(path).expanduser(), index=":")
-    except Exception as error:  # ASE's readers raise whatever their parsing meets
+    except Exception as error:  # ASE's readers raise errors of any kind on a file that they cannot parse
         reason = " ".join(str(error).split()) or "unknown format"
         raise InputError(
             f"{path}: ASE cannot read it ({type(error).__name__}: {reason}); mend or convert the file"
@@ -51,10 +51,16 @@ def read_structures(path: str | Path) -> list[Atoms]:
 
 
 def frame_of(atoms: Atoms, origin: str, energy_key: str = "energy", forces_key: str = "forces") -> Frame:
-    """One labelled frame.
+    """ASE's atoms and their labels as one frame.
+
+    Args:
+        atoms: The structure, with its labels in its calculator, its arrays or its info.
+        origin: Where the structure came from, for messages.
+        energy_key: The name of the total energy, eV.
+        forces_key: The name of the forces, eV/Å.
 
     Raises:
-        InputError: a label is missing, or the frame does not pass `check_frame`.
+        InputError: A label is missing, or the frame does not pass `check_frame`.
     """
     frame = Frame(
         atomic_numbers=atoms.numbers.astype(np.int64),
@@ -70,21 +76,24 @@ def frame_of(atoms: Atoms, origin: str, energy_key: str = "energy", forces_key: 
 
 
 def atoms_of(frame: Frame) -> Atoms:
-    """A frame as ASE atoms, with its labels in a calculator of fixed results."""
+    """A frame as ASE's atoms, with its labels in a calculator of fixed results."""
     atoms = Atoms(numbers=frame.atomic_numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
     atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
     return atoms
 
 
 def isolated_atom_energies(source: str | Path | Mapping[str, float], energy_key: str = "energy") -> dict[int, float]:
-    """Energies of isolated atoms, atomic number -> eV.
+    """Energies of isolated atoms.
 
     Args:
-        source: a file of frames of one atom each, or a mapping from chemical symbol to eV.
-        energy_key: name of the energy in the file.
+        source: A file of frames of one atom each, or a mapping from chemical symbol to energy in eV.
+        energy_key: The name of the energy (eV) in the file.
+
+    Returns:
+        Atomic number to energy, eV.
 
     Raises:
-        InputError: a frame of several atoms, an unknown symbol, or an energy that is missing or not finite.
+        InputError: A frame has several atoms, a symbol is unknown, or an energy is missing or not finite.
     """
     energies: dict[int, float] = {}
     if isinstance(source, Mapping):
@@ -105,6 +114,7 @@ def isolated_atom_energies(source: str | Path | Mapping[str, float], energy_key:
 
 
 def _energy(atoms: Atoms, key: str, origin: str) -> float:
+    """The energy that stands under a name, eV."""
     value = _label(atoms, key, "dataset.energy_key", origin)
     if value.size != 1:
         raise InputError(f"{origin}: {key} has shape {value.shape}, not one number; write the total energy")
@@ -112,6 +122,7 @@ def _energy(atoms: Atoms, key: str, origin: str) -> float:
 
 
 def _finite_number(value: object, place: str) -> float:
+    """An energy (eV) that a user wrote, as a number; `place` says where, for the message."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -122,7 +133,10 @@ def _finite_number(value: object, place: str) -> float:
 
 
 def _label(atoms: Atoms, key: str, option: str, origin: str) -> NDArray[np.float64]:
-    """A label by its name. ASE >= 3.23 moves names that it knows into the calculator, and leaves others in place."""
+    """The label that stands under a name.
+
+    ASE >= 3.23 moves labels whose names it knows into the calculator, and leaves others in the arrays or the info.
+    """
     results = {} if atoms.calc is None else atoms.calc.results
     places: tuple[Mapping[str, object], ...] = (results, atoms.arrays, atoms.info)
     for place in places:

@@ -1,4 +1,4 @@
-"""The reference methods that make labels where there are none: GFN2-xTB by tblite, and ASE's EMT for metals.
+"""The reference methods that compute labels where there are none: xTB by tblite, and ASE's EMT for metals.
 
 Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15 (2019) 1652, doi:10.1021/acs.jctc.8b01176.
 Jacobsen, Stoltze & Nørskov, Surf. Sci. 366 (1996) 394, doi:10.1016/0039-6028(96)00816-3.
@@ -23,14 +23,14 @@ METHODS = (*XTB, "EMT")
 
 
 def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
-    """The calculator that makes a data set's labels again.
+    """The calculator that computes the labels of a data set.
 
     Args:
-        reference: `Dataset.reference`: {"method": "EMT"}, or {"method": "GFN2-xTB"}, and "charge" or "multiplicity"
-            (2S + 1) where the molecule is not a neutral singlet.
+        reference: The "method", such as {"method": "GFN2-xTB"}, and where the molecule is not a neutral singlet its
+            "charge" (e) or "multiplicity" (2S + 1, where S is the spin). It is what `Dataset.reference` holds.
 
     Raises:
-        InputError: an unknown method, or tblite is not installed.
+        InputError: The method is unknown, or tblite is not installed.
     """
     method = reference.get("method")
     if method not in METHODS:
@@ -51,20 +51,26 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
 
 @contextmanager
 def one_thread(reference: Mapping[str, Any]) -> Iterator[None]:
-    """Compute on one thread in this block, and on as many as before after it.
+    """Limit the libraries of a reference method to one thread inside this block.
 
     A small molecule gains nothing from a second thread, and loses much where threads share a busy core.
+
+    Args:
+        reference: As `reference_calculator` takes it.
     """
-    reference_calculator(reference)  # only libraries that are loaded can be limited
+    reference_calculator(reference)  # loads the libraries of the method: only what is loaded can be limited
     with threadpool_limits(1):
         yield
 
 
 def reference_versions(reference: Mapping[str, Any]) -> dict[str, str]:
-    """Versions of what computes the labels, by package, without importing tblite.
+    """The name and version of each package that computes the labels, found without importing tblite.
+
+    Args:
+        reference: As `reference_calculator` takes it.
 
     Raises:
-        InputError: it is needed and not installed.
+        InputError: The method needs tblite, which is not installed.
     """
     if reference.get("method") not in XTB:
         return {"ase": ase.__version__}
@@ -75,7 +81,18 @@ def reference_versions(reference: Mapping[str, Any]) -> dict[str, str]:
 
 
 def isolated_atom_labels(atomic_numbers: Iterable[int], method: str) -> dict[int, float]:
-    """Energies of single neutral atoms in their ground-state multiplicity, atomic number -> eV."""
+    """Energies of neutral isolated atoms in their ground-state multiplicity.
+
+    Args:
+        atomic_numbers: The elements, each once or more often.
+        method: One of `METHODS`.
+
+    Returns:
+        Atomic number to energy, eV, sorted.
+
+    Raises:
+        InputError: The method is unknown, or tblite is not installed.
+    """
     energies = {}
     for number in sorted({int(z) for z in atomic_numbers}):
         atom = Atoms(numbers=[number], positions=[[0.0, 0.0, 0.0]])

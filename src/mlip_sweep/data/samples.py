@@ -1,7 +1,5 @@
-"""Sampled and labelled sets of one molecule, computed once and kept in a cache."""
+"""Labelled frames of one molecule, sampled by molecular dynamics once and kept in a cache."""
 
-import hashlib
-import json
 import logging
 import zipfile
 import zlib
@@ -15,26 +13,32 @@ from ase import Atoms
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mlip_sweep.data.cache import made_once
+from mlip_sweep.data.cache import cached
 from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_versions
 from mlip_sweep.data.sampling import Dynamics, Trajectory, relaxed, trajectory
 from mlip_sweep.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of the kept file, and of the way it is made: raise it whenever either changes
+FORMAT = 1  # of the cached file, and of the way its contents are computed: raise it whenever either changes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Everything sampled for one molecule: the start (A, 3) Å, the sets, and isolated-atom energies in eV."""
+    """Everything that was sampled for one molecule of A atoms.
+
+    Attributes:
+        start: Positions of the relaxed molecule, where every trajectory starts, (A, 3) Å.
+        sets: The label of each set and its labelled trajectory.
+        isolated_atom_energies: Atomic number to the energy of the isolated atom, eV.
+    """
 
     start: NDArray[np.float64]
     sets: dict[str, Trajectory]
     isolated_atom_energies: dict[int, float]
 
 
-def samples(
+def cached_samples(
     molecule: Atoms,
     reference: Mapping[str, Any],
     sets: Mapping[str, tuple[float, int]],
@@ -43,22 +47,23 @@ def samples(
     cache: Path,
     name: str,
 ) -> Samples:
-    """Frames of a molecule, from the cache or computed now.
+    """Labelled frames of a molecule, read from the cache or computed now.
 
     Every set has a trajectory of its own, with its own random numbers, from the relaxed geometry: frames of two sets
-    are never neighbours in time. The cache's key is a checksum of everything that determines the frames.
+    are never neighbours in time.
 
     Args:
-        molecule: where to start; it is relaxed first.
-        reference: as `reference_calculator` takes it.
-        sets: label of a set to its temperature (K) and number of frames.
-        dynamics: settings of every trajectory.
-        seed: of the random numbers.
-        cache: folder.
-        name: of the molecule, for the file's name and for messages.
+        molecule: The structure that is relaxed, and from which every trajectory then starts.
+        reference: The method of the labels, as `mlip_sweep.data.reference.reference_calculator` takes it.
+        sets: The label of each set, with its temperature (K) and its number of frames.
+        dynamics: The settings of every trajectory.
+        seed: The seed of all random numbers.
+        cache: The folder that keeps the frames.
+        name: The name of the molecule in file names and messages.
 
     Raises:
-        InputError: tblite is missing, the molecule cannot be computed or does not stay whole, or the cache is unusable.
+        InputError: tblite is missing, the molecule cannot be computed or does not stay whole, or the cache cannot be
+            read or written.
     """
     determined_by = {
         "format": FORMAT,
@@ -69,13 +74,11 @@ def samples(
         "dynamics": asdict(dynamics),
         "seed": seed,
     }
-    key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
-    path = cache.expanduser() / "xtb" / f"{name}-{key[:20]}.npz"
 
     def make(unfinished: Path) -> None:
-        _write(unfinished, sample(molecule, reference, sets, dynamics, seed, name), determined_by)
+        _write(unfinished, sample(molecule, reference, sets, dynamics, seed, name))
 
-    return _read(made_once(path, make), list(sets))
+    return _read(cached(cache / "xtb", name, ".npz", determined_by, make), list(sets))
 
 
 def sample(
@@ -86,7 +89,19 @@ def sample(
     seed: int,
     name: str,
 ) -> Samples:
-    """Compute what `samples` returns, with a progress bar where someone watches."""
+    """Compute what `cached_samples` returns, with a progress bar where the output is a terminal.
+
+    Args:
+        molecule: As in `cached_samples`, like all that follow.
+        reference: The method of the labels.
+        sets: The label of each set, with its temperature (K) and its number of frames.
+        dynamics: The settings of every trajectory.
+        seed: The seed of all random numbers.
+        name: The name of the molecule in the progress bar and in messages.
+
+    Raises:
+        InputError: tblite is missing, or the molecule cannot be computed or does not stay whole.
+    """
     steps = sum(dynamics.equilibration + dynamics.stride * count for _, count in sets.values())
     trajectories = {}
     bar = tqdm(total=steps, desc=f"{reference['method']} {name}", unit="step", leave=False, disable=None)
@@ -96,22 +111,19 @@ def sample(
             rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
             trajectories[label] = trajectory(start, reference, temperature, count, dynamics, rng, bar.update)
             if restarts := trajectories[label].restarts:
-                logger.warning("%s at %g K broke %d times and was started again", name, temperature, restarts)
+                logger.warning("%s at %g K broke and was started again %d times", name, temperature, restarts)
         isolated = isolated_atom_labels(start.numbers, reference["method"])
     return Samples(start=start.positions.copy(), sets=trajectories, isolated_atom_energies=isolated)
 
 
-def _write(path: Path, made: Samples, determined_by: Mapping[str, Any]) -> None:
+def _write(path: Path, samples: Samples) -> None:
     arrays: dict[str, Any] = {
-        "start": made.start,
-        "isolated_numbers": np.array(list(made.isolated_atom_energies), dtype=np.int64),
-        "isolated_energies": np.array(list(made.isolated_atom_energies.values())),
-        "metadata": json.dumps(
-            {**determined_by, "restarts": {label: part.restarts for label, part in made.sets.items()}}
-        ),
+        "start": samples.start,
+        "isolated_numbers": np.array(list(samples.isolated_atom_energies), dtype=np.int64),
+        "isolated_energies": np.array(list(samples.isolated_atom_energies.values())),
     }
-    for label, part in made.sets.items():
-        arrays |= {f"{field}_{label}": values for field, values in asdict(part).items()}
+    for label, frames in samples.sets.items():
+        arrays |= {f"{field}_{label}": values for field, values in asdict(frames).items()}
     np.savez(path, **arrays)
 
 
@@ -120,7 +132,7 @@ def _read(path: Path, labels: list[str]) -> Samples:
         with np.load(path) as file:
             stored = dict(file)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: this cached set cannot be read ({error}); delete it to make it again") from error
+        raise InputError(f"{path}: this cached set cannot be read ({error}); delete it to compute it again") from error
     return Samples(
         start=stored["start"],
         sets={

@@ -1,4 +1,4 @@
-"""Frames of a molecule along Langevin dynamics on a reference method."""
+"""Frames of a molecule, sampled by Langevin dynamics on a reference method."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 from mlip_sweep.data.reference import reference_calculator
 from mlip_sweep.errors import InputError
 
-BROKEN_BOND = 2.0  # Å
-RELAXED = 0.01  # eV/Å
-OFF_SYMMETRY = 0.05  # Å
+# A bond is broken where it is longer than both of these: a length in Å, and a multiple of its length in the start.
+BROKEN_BOND = 2.0
+STRETCHED_BOND = 1.3
+RELAXED_FORCES = 0.01  # eV/Å: no atom of a relaxed molecule feels a larger force
+OFF_SYMMETRY = 0.05  # Å: standard deviation of the first displacement of each coordinate
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Settings of the dynamics that samples one set.
+    """Settings of the Langevin dynamics that samples one set.
 
     Attributes:
-        timestep_fs: fs.
-        friction_per_fs: 1/fs.
-        stride: steps from one frame to the next.
-        equilibration: steps before the first frame.
+        timestep_fs: Time step, fs.
+        friction_per_fs: Friction of the thermostat, 1/fs.
+        stride: Number of time steps from one frame to the next.
+        equilibration: Number of time steps before the first frame.
     """
 
     timestep_fs: float = 1.0
@@ -44,9 +46,13 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Labelled frames of one set: positions (G, A, 3) Å, energies (G,) eV, forces (G, A, 3) eV/Å.
+    """Labelled frames of one set: G frames of a molecule of A atoms.
 
-    `restarts` counts how often the molecule broke and the dynamics went back to the start.
+    Attributes:
+        positions: Positions, (G, A, 3) Å.
+        energies: Energies, (G,) eV.
+        forces: Forces, (G, A, 3) eV/Å.
+        restarts: How often the molecule broke, so that the dynamics went back to the start.
     """
 
     positions: NDArray[np.float64]
@@ -56,19 +62,27 @@ class Trajectory:
 
 
 def relaxed(molecule: Atoms, reference: Mapping[str, Any]) -> Atoms:
-    """The molecule at the minimum of the reference method next to its geometry, forces below 0.01 eV/Å.
+    """The molecule relaxed by the reference method to the nearest minimum, where forces are below 0.01 eV/Å.
 
-    Every atom is first moved a little, always alike: a symmetric geometry would relax to a saddle point and stay there.
+    Every atom is first displaced a little, in the same way each time: a symmetric geometry could relax to a saddle
+    point and stay there.
+
+    Args:
+        molecule: Elements and positions; nothing else is used.
+        reference: The method, as `mlip_sweep.data.reference.reference_calculator` takes it.
+
+    Returns:
+        The relaxed molecule, with the reference method as its calculator.
 
     Raises:
-        InputError: the reference method fails on it, or finds no minimum in 1000 steps.
+        InputError: The reference method fails on the molecule, or no minimum is reached in 1000 steps.
     """
     atoms = Atoms(numbers=molecule.numbers, positions=molecule.positions)
     atoms.rattle(stdev=OFF_SYMMETRY, seed=0)
     atoms.calc = reference_calculator(reference)
     try:
-        converged = BFGS(atoms, logfile=None).run(fmax=RELAXED, steps=1000)
-    except RuntimeError as error:  # ASE's calculation failed
+        converged = BFGS(atoms, logfile=None).run(fmax=RELAXED_FORCES, steps=1000)
+    except RuntimeError as error:  # CalculationFailed of ASE is one
         reason = " ".join(str(error).split())
         raise InputError(f"dataset.molecule={molecule.symbols}: {reference['method']} fails ({reason})") from error
     if not converged:
@@ -85,14 +99,23 @@ def trajectory(
     rng: np.random.Generator,
     progress: Callable[[int], object] = lambda steps: None,
 ) -> Trajectory:
-    """`count` frames along Langevin dynamics from `start`.
+    """Sample frames along Langevin dynamics.
 
-    Where a bond of the start is longer than 2 Å (1.3 times its length, where that is more), or the reference method
-    finds no solution, the molecule is broken: that frame is left out, and the dynamics starts again from `start` with
-    new velocities and a new equilibration.
+    The molecule is broken where one of its bonds has grown longer than 2 Å (1.3 times its first length, where that is
+    more), or where the reference method finds no solution. Such a frame is left out, and the dynamics starts again from
+    `start` with new velocities and a new equilibration.
+
+    Args:
+        start: The molecule that the dynamics starts from; its bonds are those that may break.
+        reference: The method, as `mlip_sweep.data.reference.reference_calculator` takes it.
+        temperature: The temperature of the thermostat, K.
+        count: The number of frames, G.
+        dynamics: The settings of the dynamics.
+        rng: The source of velocities and thermostat.
+        progress: Called with the number of time steps that were made since the last call.
 
     Raises:
-        InputError: the molecule broke more often than there are frames to take.
+        InputError: The molecule broke more often than there are frames to sample.
     """
     atoms = start.copy()
     atoms.calc = reference_calculator(reference)
@@ -104,21 +127,21 @@ def trajectory(
     while len(positions) < count:
         if fresh:
             atoms.positions[:] = start.positions
-            atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * np.sqrt(_thermal(atoms, temperature)))
+            atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * np.sqrt(_momentum_variance(atoms, temperature)))
             driver = Langevin(
                 atoms,
                 timestep=dynamics.timestep_fs * units.fs,
                 temperature_K=temperature,
                 friction=dynamics.friction_per_fs / units.fs,
                 rng=rng,
-                fixcm=False,  # ASE: holding the centre of mass would not sample the canonical ensemble
+                fixcm=False,  # with the centre of mass held, ASE's Langevin does not sample the canonical ensemble
             )
         try:
             if fresh:
                 driver.run(dynamics.equilibration)
             driver.run(dynamics.stride)
             broken = bool(np.any(_lengths(atoms.positions, bonds) > longest))
-        except CalculationFailed:  # far from any molecule
+        except CalculationFailed:  # the geometry is far from that of any molecule
             broken = True
         if fresh and restarts == 0:
             progress(dynamics.equilibration)
@@ -138,16 +161,18 @@ def trajectory(
     return Trajectory(np.array(positions), np.array(energies), np.array(forces), restarts)
 
 
-def _thermal(atoms: Atoms, temperature: float) -> NDArray[np.float64]:
-    return (atoms.get_masses() * units.kB * temperature)[:, None]  # variance of the momenta, (A, 1)
+def _momentum_variance(atoms: Atoms, temperature: float) -> NDArray[np.float64]:
+    """Variance m·k_B·T of each component of the momenta in thermal equilibrium, (A, 1) u·eV."""
+    return (atoms.get_masses() * units.kB * temperature)[:, None]
 
 
 def _bonds(start: Atoms) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Bonded pairs (B, 2), and the length (B,) in Å beyond which each counts as broken."""
+    """Pairs of bonded atoms, (B, 2), and the length beyond which each bond counts as broken, (B,) Å."""
     i, j = neighbor_list("ij", start, natural_cutoffs(start, mult=1.2))
     bonds = np.stack([i, j], axis=1)[i < j]
-    return bonds, np.maximum(BROKEN_BOND, 1.3 * _lengths(start.positions, bonds))
+    return bonds, np.maximum(BROKEN_BOND, STRETCHED_BOND * _lengths(start.positions, bonds))
 
 
 def _lengths(positions: NDArray[np.float64], bonds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Lengths of bonds, (B,) Å, from positions (A, 3) Å and pairs of atoms (B, 2)."""
     return np.linalg.norm(positions[bonds[:, 0]] - positions[bonds[:, 1]], axis=1)

@@ -12,7 +12,7 @@ from mlip_sweep.errors import InputError
 
 
 class Draw(IntEnum):
-    """What is drawn: each has its own random numbers under one seed, so that one choice does not move another."""
+    """What is drawn. Each has random numbers of its own under one seed, so that one draw does not change another."""
 
     VALIDATION = 1
     SUBSET = 2
@@ -20,51 +20,64 @@ class Draw(IntEnum):
 
 
 def generator(seed: int, draw: Draw, part: int = 0) -> np.random.Generator:
-    """Random numbers for one draw.
+    """A generator of random numbers for one draw.
+
+    Args:
+        seed: The seed of the data.
+        draw: What is drawn.
+        part: Tells apart the parts of one draw that need random numbers of their own.
 
     Raises:
-        InputError: a negative seed.
+        InputError: The seed is negative.
     """
     check_seed(seed)
     return np.random.default_rng([seed, int(draw), part])
 
 
 def split_off(frames: Sequence[Frame], n_drawn: int, seed: int) -> tuple[list[Frame], list[Frame]]:
-    """Draw `n_drawn` frames at random: the rest and the drawn, both in their first order."""
+    """Draw `n_drawn` frames at random.
+
+    Returns:
+        The remaining frames and the drawn ones, both in the order that they have in `frames`.
+    """
     drawn = set(generator(seed, Draw.VALIDATION).permutation(len(frames))[:n_drawn].tolist())
     rest = [frame for index, frame in enumerate(frames) if index not in drawn]
     return rest, [frames[index] for index in sorted(drawn)]
 
 
 def subset(frames: Sequence[Frame], n_train: int | None, seed: int) -> list[int]:
-    """Indices of `n_train` frames (None: of all), in a random order under the seed.
+    """Indices of `n_train` frames, or of all where it is None, in a random order that follows from the seed.
 
-    Subsets are nested: those of n = 25 are the first 25 of those of n = 125.
+    Subsets are nested: the 25 indices of `n_train` = 25 are the first 25 of those of `n_train` = 125.
 
     Raises:
-        InputError: there are fewer frames than that.
+        InputError: There are fewer frames than that.
     """
     if n_train is not None:
         check_enough(frames, n_train, "dataset.n_train", "the training set")
     return generator(seed, Draw.SUBSET).permutation(len(frames))[:n_train].tolist()
 
 
-def noise_of(
-    frames: Sequence[Frame], others: Sequence[Frame], noise: Mapping[str, float], seed: int
+def with_label_noise(
+    train: Sequence[Frame], validation: Sequence[Frame], noise: Mapping[str, float], seed: int
 ) -> tuple[Sequence[Frame], Sequence[Frame]]:
-    """Two sets with Gaussian noise N(0, σ·σ_DFT) on their labels; the same objects where σ is 0.
+    """Training and validation frames with Gaussian noise N(0, σ·σ_DFT) on their labels.
 
-    σ_DFT is the standard deviation, over `frames`, of all force components (eV/Å), and of the total energies (eV).
-    PROTOCOL "Label noise". The two are drawn apart: noisy forces are no gradient of noisy energies.
+    σ_DFT is the standard deviation, over `train`, of all force components (eV/Å), and of the total energies (eV), as in
+    section 3.1 and fig. 1a of doi:10.1088/2632-2153/acf115. Noise on energies and noise on forces are independent:
+    noisy forces are not the gradient of noisy energies.
 
     Args:
-        frames: all training frames, before a subset is drawn, so that a frame has the same noise at every n_train.
-        others: the validation frames, which get noise of the same size.
-        noise: `forces_sigma` and `energy_sigma`, in units of σ_DFT.
-        seed: of the random numbers.
+        train: All training frames, before a subset is drawn, so that a frame has the same noise at every `n_train`.
+        validation: The validation frames, which get noise of the same width.
+        noise: The σ of each label, `forces_sigma` and `energy_sigma`, without unit; a name that is left out means 0.
+        seed: The seed of the data.
+
+    Returns:
+        Training and validation frames; the very objects that were given where both σ are 0.
 
     Raises:
-        InputError: an unknown name, or a σ that is negative or not finite.
+        InputError: A name is unknown, or a σ is negative or not finite.
     """
     unknown = sorted(set(noise) - {"forces_sigma", "energy_sigma"})
     if unknown:
@@ -74,9 +87,9 @@ def noise_of(
         if not 0.0 <= sigma < np.inf:
             raise InputError(f"dataset.noise.{name}={sigma}: give 0 or more, in standard deviations of the labels")
     if forces_sigma == 0.0 and energy_sigma == 0.0:
-        return frames, others
-    forces_width = forces_sigma * float(np.std(np.concatenate([frame.forces.ravel() for frame in frames])))
-    energy_width = energy_sigma * float(np.std([frame.energy for frame in frames]))
+        return train, validation
+    forces_width = forces_sigma * float(np.std(np.concatenate([frame.forces.ravel() for frame in train])))
+    energy_width = energy_sigma * float(np.std([frame.energy for frame in train]))
 
     def noisy(clean: Sequence[Frame], part: int) -> list[Frame]:
         rng = generator(seed, Draw.NOISE, part)
@@ -89,4 +102,4 @@ def noise_of(
             for frame in clean
         ]
 
-    return noisy(frames, 0), noisy(others, 1)
+    return noisy(train, 0), noisy(validation, 1)

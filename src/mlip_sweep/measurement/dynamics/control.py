@@ -1,6 +1,5 @@
 """The control of a stability measurement: the labelling method itself goes through the same protocol."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from mlip_sweep.data.cache import made_once
+from mlip_sweep.data.cache import cached
 from mlip_sweep.data.frames import Dataset, Frame
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
@@ -65,7 +64,6 @@ def reference_control(
         "versions": reference_versions(reference),
         "protocol": asdict(protocol),
     }
-    key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
 
     def make(unfinished: Path) -> None:
         with one_thread(reference):
@@ -73,7 +71,7 @@ def reference_control(
         kept = {"time_ps": control.time_ps.tolist(), "reason": control.reason, "determined_by": determined_by}
         unfinished.write_text(json.dumps(kept))
 
-    path = made_once(Path(cache).expanduser() / "md_control" / f"{dataset.name}-{key[:20]}.json", make)
+    path = cached(Path(cache) / "md_control", dataset.name, ".json", determined_by, make)
     kept = json.loads(path.read_text())
     return Control(np.array(kept["time_ps"]), kept["reason"])
 
