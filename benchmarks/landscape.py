@@ -27,7 +27,6 @@ import torch
 from loss_landscapes import linear_interpolation
 from loss_landscapes.metrics.metric import Metric
 from loss_landscapes.model_interface.model_wrapper import ModelWrapper
-from mlip_sweep.training.quiet import quiet
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -40,7 +39,9 @@ from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
 from mlip_sweep.measurement.landscape.grid import LineLosses, displaceable, evaluate_lines, grid
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.training.loss import ErrorSums
+from mlip_sweep.models.targets import residuals
+from mlip_sweep.training.lightning_messages import fewer_messages
+from mlip_sweep.training.loss import MeanSquares
 
 SETTINGS = EntropySettings()
 
@@ -88,10 +89,10 @@ class BothErrors(Metric):
 
     def __call__(self, model_wrapper: ModelWrapper) -> np.ndarray:
         """(2,): eV/atom and eV/Å."""
-        errors = ErrorSums.empty(self.data[0].positions.device)
+        errors = MeanSquares()
         for batch in self.data:
-            errors.add(model_wrapper.forward(batch), batch)
-        return torch.stack(errors.mse()).sqrt().cpu().numpy()
+            errors.add(residuals(model_wrapper.forward, batch))
+        return torch.stack([errors.roots["energy"], errors.roots["forces"]]).cpu().numpy()
 
 
 def loss_landscapes(task: Task, directions: int) -> tuple[float, np.ndarray]:
@@ -119,10 +120,7 @@ class OneByOne(pl.LightningModule):
 
     def test_step(self, batch: GraphBatch) -> None:
         """Log the squared errors of one frame."""
-        found = self.model(batch)
-        energy, forces = batch.labels
-        values = {"energy": ((found.energy - energy) / batch.atoms_per_system).square().mean()}
-        values["forces"] = (found.forces - forces).square().mean()
+        values = {name: misses.square().mean() for name, misses in residuals(self.model, batch).items()}
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=1)
 
 
@@ -130,11 +128,11 @@ def published(task: Task, points: int) -> float:
     """Seconds for some points of the grid."""
     loader = DataLoader(task.graphs, batch_size=None)  # type: ignore[arg-type]
     bare = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    with quiet():
+    with fewer_messages():
         trainer = pl.Trainer(accelerator="cpu", devices=1, enable_model_summary=False, inference_mode=False, **bare)
     module, direction = OneByOne(task.model), task.drawn()[0]
     start = time.perf_counter()
-    with quiet(), displaceable(task.model) as displace:
+    with fewer_messages(), displaceable(task.model) as displace:
         for value in np.linspace(task.t[0], task.t[-1], points):
             displace([(float(value), direction)])
             trainer.test(module, loader, verbose=False)

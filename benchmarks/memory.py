@@ -29,7 +29,7 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, starting_geometry
-from mlip_sweep.measurement.landscape.loss_entropy import quick_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import LossEntropy
 
 MIB = 2**20
 
@@ -54,7 +54,9 @@ def peak(case: str, count: int, max_atoms: int, architecture: str, device: str, 
         if case == "landscape":
             frames = (graphs * (count // len(graphs) + 1))[:count]
             data = [b.to(device) for b in batches(frames, max_atoms)]
-            quick_entropy(model, data, directions=2, points=9, seed=seed)
+            LossEntropy(directions=2, points=9, tolerance=0.03, plane_points=0, seed=seed, progress=False).entropy(
+                model, data
+            )
         else:
             start = starting_geometry(dataset)
             momenta = initial_momenta(start, MDProtocol(temperature_K=300.0, replicas=count, seed=seed))

@@ -77,7 +77,7 @@ def timed_runs(runs: list[list[str]], clock: str, folder: Path) -> tuple[float, 
     from stopwatch import Stopwatch, watched
 
     from mlip_sweep.config import config_folder
-    from mlip_sweep.run import run
+    from mlip_sweep.run.run import run
 
     imports = CLOCKS[clock]() - start
     logging.getLogger("mlip_sweep").setLevel(logging.ERROR)  # the short run's measurements have much to remark

@@ -66,23 +66,22 @@ class Stopwatch:
 
 @contextmanager
 def watched(watch: Stopwatch) -> Iterator[None]:
-    """Time what `mlip_sweep.run.run` does inside, in this thread."""
+    """Time what a run does inside, in this thread."""
     from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
     from pytorch_lightning import Trainer
     from pytorch_lightning.loops import _EvaluationLoop
 
-    from mlip_sweep import run
-    from mlip_sweep.measurement import callbacks
     from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
     from mlip_sweep.models.interface import Potential
+    from mlip_sweep.run import measure, train
     from mlip_sweep.tracking.logger import MetricsLogger
     from mlip_sweep.tracking.run import RunRecord
     from mlip_sweep.training.module import TrainingModule
 
     calls = [name for name, value in vars(MlflowClient).items() if inspect.isfunction(value) and name[0] != "_"]
     phases: dict[str, list[tuple[Any, str]]] = {  # functions that are of one phase whole
-        "training": [(run, "fit")],
+        "training": [(train, "fit")],
         "validation": [(_EvaluationLoop, "run")],
         "checkpoints": [(Trainer, "save_checkpoint")],
         "figures": [(Figure, "savefig")],
@@ -93,7 +92,7 @@ def watched(watch: Stopwatch) -> Iterator[None]:
         for phase, functions in phases.items():
             for owner, name in functions:
                 wraps.enter_context(_timed(owner, name, partial(watch.within, phase)))
-        wraps.enter_context(_timed(callbacks, "timed", lambda name, *_: watch.within(name), told=True))
+        wraps.enter_context(_timed(measure, "timed", lambda name, *_: watch.within(name), told=True))
         wraps.enter_context(patch.object(RunRecord, "phase", _timed_phase(watch, RunRecord.phase)))
         for owner, name in ((TrainingModule, "optimizer_step"), (Potential, "forward"), (CalculatorModel, "__call__")):
             wraps.enter_context(_timed(owner, name, watch.model))

@@ -83,20 +83,19 @@ def timed(trainer: str, task: Task, threads: int) -> Timing:
 
 def mlip_sweep(task: Task) -> None:
     """`fit`, as a run calls it."""
-    from mlip_sweep.config import LossSettings, TrainerSettings, made
+    from mlip_sweep.config import TrainerSettings, make
     from mlip_sweep.models import checkpoint
     from mlip_sweep.models.compiled import compile_potential
     from mlip_sweep.training.fit import Recipe, fit
-    from mlip_sweep.training.loss import LossWeights
+    from mlip_sweep.training.loss import losses_of
 
     config = task.config
     settings = TrainerSettings(**config["trainer"])
-    loss = LossSettings(**config["loss"])
-    weights = LossWeights(loss.energy_weight, loss.forces_weight)
+    loss, _ = losses_of(config["loss"])
     data = task.dataset
     train, validation = (graphs_of(frames, config["model"]["cutoff"]) for frames in (data.train, data.validation))
     model = checkpoint.build(config["model"], data, train, task.rescaling, dtype=settings.dtype, seed=task.seed)
-    recipe = Recipe(made(OmegaConf.create(config["optimizer"]), "optimizer"), weights, weights)
+    recipe = Recipe(make(OmegaConf.create(config["optimizer"]), "optimizer"), loss, loss)
     if settings.compile:
         compile_potential(model, collate(train[: settings.batch_size]), training=True)
     fit(model, train, validation, recipe, settings, seed=task.seed, folder=task.folder)

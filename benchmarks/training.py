@@ -31,7 +31,7 @@ from rich.progress import track
 from rich.table import Table
 from trainers import PEERS, Task, Timing, timed
 
-from mlip_sweep.config import config_folder, made
+from mlip_sweep.config import config_folder, make
 from mlip_sweep.data.frames import Frame
 
 
@@ -67,7 +67,7 @@ def make_task(given: argparse.Namespace, architecture: str, folder: Path) -> Tas
     fixed += [f"trainer.max_epochs={given.epochs}", "trainer.progress=false", "trainer.resume=false"]
     with initialize_config_dir(str(config_folder("conf")), version_base=None):
         cfg = compose("run", [*fixed, *given.overrides])
-    dataset = made(cfg.dataset, "dataset")
+    dataset = make(cfg.dataset, "dataset")
     for name, frames in (("train", dataset.train), ("validation", dataset.validation)):
         ase.io.write(folder / f"{name}.xyz", [atoms_of(frame) for frame in frames], format="extxyz")
     return Task(OmegaConf.to_container(cfg, resolve=True), dataset, folder, given.seed)

@@ -9,8 +9,8 @@ from samples import ROOT
 from mlip_sweep.config import TrainerSettings, parse
 from mlip_sweep.data import molecules
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.interface import shipped_measurements
-from mlip_sweep.run.plan import make_plan, measurements_of
+from mlip_sweep.measurement.chosen import measurements_of, shipped_measurements
+from mlip_sweep.run.plan import make_plan
 from mlip_sweep.training.loss import losses_of
 
 

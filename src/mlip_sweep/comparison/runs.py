@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.interface import declared_by, shipped_measurements
+from mlip_sweep.measurement.chosen import declared_by, shipped_measurements
 from mlip_sweep.metrics import Metric
 from mlip_sweep.tracking.read import SUPERSEDED, StoredRun, stored_bytes, stored_runs, stored_sweeps
 from mlip_sweep.training.metrics import METRICS

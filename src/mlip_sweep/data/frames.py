@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 
 if TYPE_CHECKING:
     from mlip_sweep.data.graphs import GraphBatch
@@ -73,19 +73,18 @@ class Dataset:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def frames(self, split: str, option: str = "split") -> list[Frame]:
+    def frames(self, split: str) -> list[Frame]:
         """The frames of a split.
 
         Args:
             split: "train", "train_clean", "validation", or the label of a test set.
-            option: What the split was given as, for the message: "measurement.landscape.split".
 
         Raises:
-            InputError: There is no such split.
+            SettingError: There is no such split.
         """
         splits = {"train": self.train, "train_clean": self.train_clean, "validation": self.validation, **self.tests}
         if split not in splits:
-            raise InputError(f"{option}={split}: dataset {self.name} has {', '.join(splits)}; choose one of these")
+            raise SettingError(f"split={split}: dataset {self.name} has {', '.join(splits)}; choose one of these")
         return splits[split]
 
     def graphs(self, split: str, cutoff: float) -> "list[GraphBatch]":

@@ -1,19 +1,15 @@
 """The contract that every measurement keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-from hydra.utils import get_class
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
-from mlip_sweep.config import config_folder
 from mlip_sweep.data.frames import Dataset
 from mlip_sweep.metrics import Metric
 from mlip_sweep.models.interface import Potential
@@ -66,15 +62,3 @@ class Measurement(ABC):
         Raises:
             SettingError: as `check`.
         """
-
-
-@cache
-def shipped_measurements() -> dict[str, type[Measurement]]:
-    """The classes that `conf/measurement/paper.yaml` names, by the names of its entries."""
-    entries: Any = OmegaConf.load(config_folder("conf") / "measurement" / "paper.yaml")
-    return {str(name): get_class(entry["_target_"]) for name, entry in entries.items()}
-
-
-def declared_by(measurements: Iterable[Measurement | type[Measurement]]) -> tuple[Metric, ...]:
-    """All metrics that some measurements declare."""
-    return tuple(metric for measurement in measurements for metric in measurement.metrics)

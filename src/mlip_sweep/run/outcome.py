@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.interface import Measurement, Report, shipped_measurements
+from mlip_sweep.measurement.chosen import shipped_measurements
+from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric, objective, wall_time
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.tracking.store import ui_hint

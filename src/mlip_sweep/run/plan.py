@@ -16,16 +16,15 @@ from omegaconf.errors import OmegaConfBaseException
 from mlip_sweep.config import RunSettings, make, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.frames import Dataset
-from mlip_sweep.errors import InputError, SettingError
-from mlip_sweep.measurement.interface import Measurement, declared_by, shipped_measurements
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.chosen import check_measurements, check_objectives, measurements_of
+from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
-from mlip_sweep.metrics import declaration_of
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.rescaling import Rescaling
 from mlip_sweep.tracking.runs_of_config import config_checksum
 from mlip_sweep.training.fit import Recipe, accelerator
 from mlip_sweep.training.loss import losses_of
-from mlip_sweep.training.metrics import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -132,59 +131,6 @@ def make_plan(cfg: DictConfig) -> Plan:
         intermediate=make(cfg.pruning, "pruning") if cfg.pruning else None,
         measurements=measurements,
     )
-
-
-def measurements_of(cfg: DictConfig) -> dict[str, Measurement]:
-    """The entries of the config group `measurement`, by name; one that is null is left out.
-
-    Raises:
-        InputError: a setting of one does not serve, or an entry is no measurement.
-    """
-    made = {}
-    for name, entry in (cfg.measurement or {}).items():
-        if entry is None:
-            continue
-        place = f"measurement.{name}"
-        made[str(name)] = make(entry, place)
-        if not isinstance(made[str(name)], Measurement):
-            raise InputError(
-                f"{place}: {OmegaConf.select(entry, '_target_')} is no measurement; name a class that derives from "
-                f"{Measurement.__module__}.Measurement"
-            )
-    return made
-
-
-def check_measurements(measurements: Mapping[str, Measurement], dataset: Dataset) -> None:
-    """See that everything can be measured on a data set.
-
-    Raises:
-        InputError: naming the setting that does not go with the data set.
-    """
-    for name, measurement in measurements.items():
-        try:
-            measurement.check(dataset)
-        except SettingError as error:
-            raise error.at(f"measurement.{name}") from None
-
-
-def check_objectives(objectives: tuple[str, ...], measurements: Mapping[str, Measurement]) -> None:
-    """See that a run records what it is to return.
-
-    Raises:
-        InputError: it does not.
-    """
-    recorded = (*METRICS, *declared_by(measurements.values()))
-    for name in objectives:
-        if declaration_of(name, recorded) is not None:
-            continue
-        able = [key for key, cls in shipped_measurements().items() if declaration_of(name, cls.metrics)]
-        remedy = (
-            f"choose a measurement with `{able[0]}`, such as measurement=quick, or another objective, such as "
-            "validation/loss"
-            if able
-            else f"it records {', '.join(metric.name for metric in recorded if metric.better)}"
-        )
-        raise InputError(f"objective={name}: no measurement of this run gives it; {remedy}")
 
 
 def checked_call(entry: DictConfig, place: str) -> Callable[[], Any]:

@@ -12,11 +12,12 @@ from mlip_sweep.config import config_folder
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.chosen import check_measurements, measurements_of
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.run.measure import measure
 from mlip_sweep.run.outcome import Outcome
-from mlip_sweep.run.plan import check_measurements, checked_call, measurements_of
+from mlip_sweep.run.plan import checked_call
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.run import record
 from mlip_sweep.tracking.store import existing
