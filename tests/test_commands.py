@@ -39,6 +39,8 @@ SMALL = [
 
 URI = "sqlite:///mlflow.db"
 
+HYDRAS_OWN = ("num_layer", "schnet")  # mistakes in the names of keys and groups are Hydra's to tell
+
 pytestmark = pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
 
 
@@ -91,9 +93,14 @@ def test_artifacts_of_a_run(runs):
 
 def test_compare_shows_the_last_sweep(runs, tmp_path, capsys):
     assert cli.compare(["--output", str(tmp_path)]) == 0
-    assert "S" in capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "comparison.csv")
-    assert len(table) == len(runs)
+    shown = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "comparison.csv").set_index("run_id")
+    assert set(table.index) == set(runs["run_id"])
+    for _, run in runs.iterrows():
+        row = table.loc[run["run_id"]]
+        assert row[LOSS_ENTROPY] == run[LOSS_ENTROPY]
+        (line,) = [line for line in shown.splitlines() if line.split()[:1] == [f"{row['rank']:.0f}"]]
+        assert f"{run[LOSS_ENTROPY]:.2f} ± {run[LOSS_ENTROPY_STDERR]:.2f}" in line
 
 
 def test_a_run_becomes_a_calculator_and_agrees_with_its_folder(runs, sweep):
@@ -171,7 +178,7 @@ def test_measuring_again_can_only_change_the_measurement(runs, capsys):
     [
         (["model.num_layer=3"], "num_layer"),
         (["model=schnet"], "schnet"),
-        (["trainer.max_epochs=0"], "trainer.max_epochs=0: give a positive number"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0: give a number greater than 0"),
         (["trainer.max_epochs=many"], "trainer.max_epochs"),
         (["measurement=none"], "objective=loss_entropy: no measurement of this run gives it"),
         (["optimizer._target_=torch.optim.Adamm"], "Adamm"),
@@ -185,9 +192,12 @@ def test_measuring_again_can_only_change_the_measurement(runs, capsys):
 def test_a_mistake_is_answered_in_a_line(arguments, expected, data):
     done = command("mlip-sweep", *arguments, f"hydra.run.dir={data}/mistake", folder=data)
     assert done.returncode != 0
-    assert expected in done.stderr
     assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("mlip-sweep: ")]) <= 1
+    if expected in HYDRAS_OWN:
+        assert expected in done.stderr
+    else:
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("mlip-sweep: ")]
+        assert expected in line
 
 
 @pytest.mark.parametrize("name", ["mlip-sweep", "mlip-compare", "mlip-measure"])

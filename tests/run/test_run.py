@@ -1,0 +1,177 @@
+"""One run, from a config to what is recorded and returned; and where it starts."""
+
+import math
+
+import numpy as np
+import pytest
+from samples import installed
+
+from mlip_sweep.errors import InputError
+from mlip_sweep.measurement.accuracy import rmse_forces
+from mlip_sweep.metrics import objective, wall_time
+from mlip_sweep.run.plan import make_plan
+from mlip_sweep.run.remeasure import remeasure
+from mlip_sweep.run.run import run
+from mlip_sweep.run.start import RECIPE, Finished, Fresh, Resumed, find_start
+from mlip_sweep.tracking.read import SUPERSEDED, stored_runs
+from mlip_sweep.training.fit import LAST
+from mlip_sweep.training.metrics import KEPT_EPOCH, VALIDATION_LOSS, VALIDATION_LOSS_KEPT
+
+pytestmark = pytest.mark.skipif(not installed("nequip"), reason="nequip is not installed (extra nequip)")
+ACCURACY = "+measurement={accuracy: {_target_: mlip_sweep.measurement.accuracy.Accuracy, max_atoms: 100}}"
+
+
+class LostNodeError(Exception):
+    pass
+
+
+def only_run(cfg):
+    (stored,) = stored_runs(cfg.tracking.uri, cfg.tracking.experiment)
+    return stored
+
+
+def start_of(cfg, folder, **options):
+    plan = make_plan(cfg)
+    return find_start(plan, plan.read_data(), folder, **options)
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """Trainings end after their first checkpoint, as if the node was lost."""
+
+    def lose_node():
+        from mlip_sweep.training import best_weights
+
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                raise LostNodeError
+
+        monkeypatch.setattr(best_weights.BestWeights, "on_train_epoch_start", on_train_epoch_start)
+        return monkeypatch
+
+    return lose_node
+
+
+def test_a_run_returns_what_it_recorded(composed, tmp_path):
+    cfg = composed(ACCURACY, "objective=[validation/loss, rmse_forces_1200K_meV_A]")
+    loss, rmse = run(cfg, tmp_path)
+    stored = only_run(cfg)
+    assert stored.status == "FINISHED"
+    assert stored.metrics[objective(VALIDATION_LOSS)] == stored.metrics[VALIDATION_LOSS_KEPT] == loss
+    assert stored.metrics[objective(rmse_forces("1200K"))] == stored.metrics[rmse_forces("1200K")] == rmse
+    assert stored.metrics[KEPT_EPOCH] in (0, 1)
+    for phase in ("data", "model", "training", "saving", "accuracy"):
+        assert math.isfinite(stored.metrics[wall_time(phase)]), phase
+    assert stored.tags["data.frames"] == "train 7, validation 1, 300K 8, 1200K 8"
+    assert (tmp_path / "model" / "checkpoint.pt").is_file() and (tmp_path / LAST).is_file()
+
+
+def test_measuring_again_repeats_the_numbers(composed, tmp_path):
+    cfg = composed(ACCURACY)
+    run(cfg, tmp_path)
+    before = only_run(cfg)
+    metrics = remeasure(before.run_id, uri=cfg.tracking.uri)
+    (again,) = stored_runs(cfg.tracking.uri, cfg.tracking.experiment, before.run_id)
+    assert again.tags["measured"] == before.run_id
+    assert again.tags["data.checksum"] == before.tags["data.checksum"]
+    for label in ("train", "300K", "1200K"):
+        assert metrics[rmse_forces(label)] == again.metrics[rmse_forces(label)]
+        assert metrics[rmse_forces(label)] == pytest.approx(before.metrics[rmse_forces(label)], rel=1e-6)
+
+
+def test_measuring_again_with_other_settings_measures_what_they_say(composed, tmp_path):
+    cfg = composed(ACCURACY)
+    run(cfg, tmp_path)
+    metrics = remeasure(
+        str(tmp_path), ["measurement=quick", "~measurement.stability", "~measurement.landscape"], uri=cfg.tracking.uri
+    )
+    assert "inference_time_us_atom" in metrics and rmse_forces("300K") in metrics
+    assert not any(name.startswith(("md_", "loss_entropy")) for name in metrics)
+    with pytest.raises(InputError, match=r"measurement\.accuracy\.max_atoms=0"):
+        remeasure(str(tmp_path), ["measurement.accuracy.max_atoms=0"], uri=cfg.tracking.uri)
+
+
+@pytest.mark.parametrize("mistake", ["dataset.train=absent.xyz", "dataset.n_train=1000", "rescaling=isolated_atoms"])
+def test_what_is_wrong_with_the_data_is_no_run(composed, tmp_path, mistake):
+    cfg = composed()
+    run(composed("trainer.max_epochs=1"), tmp_path / "sound")
+    with pytest.raises(InputError, match=mistake.partition("=")[0].rpartition(".")[2]):
+        run(composed(mistake), tmp_path / "mistaken")
+    assert only_run(cfg).status == "FINISHED"
+
+
+def test_a_fresh_folder_is_started_afresh(composed, tmp_path):
+    start = start_of(composed(), tmp_path / "new")
+    assert start == Fresh()
+    assert (tmp_path / "new" / RECIPE).is_file()
+
+
+def test_a_broken_training_goes_on_as_the_same_run(composed, tmp_path, lost):
+    cfg = composed()
+    patch = lost()
+    with pytest.raises(LostNodeError):
+        run(cfg, tmp_path)
+    broken = only_run(cfg)
+    assert broken.status == "FAILED"
+    patch.undo()
+    start = start_of(cfg, tmp_path)
+    assert (type(start), start.source, start.run_id) == (Resumed, tmp_path, broken.run_id)
+    resumed = run(cfg, tmp_path)
+    assert only_run(cfg).status == "FINISHED"
+    other = composed("tracking.experiment=uninterrupted")
+    assert run(other, tmp_path / "whole") == resumed
+
+
+def test_a_checkpoint_of_another_training_is_refused(composed, tmp_path):
+    run(composed(), tmp_path)
+    with pytest.raises(InputError, match=r"hydra\.run\.dir=.*optimizer\.lr=0\.005 \(now 0\.1\).*trainer\.resume=false"):
+        run(composed("optimizer.lr=0.1"), tmp_path)
+    assert type(start_of(composed("optimizer.lr=0.1", "trainer.resume=false"), tmp_path)) is Fresh
+
+
+def test_a_checkpoint_of_other_data_is_refused(composed, tmp_path, files):
+    data = tmp_path / "mine.xyz"
+    data.write_text((files / "train.xyz").read_text())
+    cfg = composed(f"dataset.train={data}")
+    run(cfg, tmp_path / "run")
+    data.write_text((files / "cold.xyz").read_text())
+    with pytest.raises(InputError, match="data_checksum="):
+        run(cfg, tmp_path / "run")
+
+
+def test_a_finished_run_is_taken_where_resume_asks_for_it(composed, tmp_path):
+    cfg = composed("resume=true")
+    first = run(cfg, tmp_path / "a")
+    start = start_of(cfg, tmp_path / "b")
+    assert isinstance(start, Finished)
+    assert run(cfg, tmp_path / "b") == first
+    assert len(stored_runs(cfg.tracking.uri, cfg.tracking.experiment)) == 1
+    assert not (tmp_path / "b").exists()
+    assert isinstance(start_of(composed("resume=false"), tmp_path / "c"), Fresh)
+
+
+def test_an_interrupted_trial_is_gone_on_with_in_another_folder(composed, tmp_path, lost):
+    cfg = composed()
+    patch = lost()
+    with pytest.raises(LostNodeError):
+        run(cfg, tmp_path / "old", parent_run_id="sweep")
+    patch.undo()
+    before = only_run(cfg)
+    value = run(cfg, tmp_path / "new", parent_run_id="sweep", take_over=True)
+    assert np.isfinite(value)
+    old, new = sorted(stored_runs(cfg.tracking.uri, cfg.tracking.experiment), key=lambda one: one.started)
+    assert (old.run_id, old.tags[SUPERSEDED]) == (before.run_id, new.run_id)
+    assert new.tags["continues"] == before.run_id
+    assert new.status == "FINISHED"
+    other_data = start_of(composed("dataset.n_train=5"), tmp_path / "third", take_over=True)
+    assert type(other_data) is Fresh
+
+
+def test_what_a_folder_trains_follows_the_metrics_of_its_pruning(composed, tmp_path):
+    """The callback of `pruning` records the cheap entropy beside the losses, and reports it to the trial."""
+    heard = []
+    cfg = composed("trainer.max_epochs=3", "pruning=loss_entropy", "pruning.every=2", "pruning.directions=1")
+    run(cfg, tmp_path, trial=lambda value, step, *, more_is_better, told: heard.append((value, step, more_is_better)))
+    ((value, step, more_is_better),) = heard
+    assert (step, more_is_better) == (2, True)
+    assert only_run(cfg).metrics["intermediate/loss_entropy"] == pytest.approx(value)
