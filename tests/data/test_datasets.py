@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from mlip_sweep.data.checksums import data_checksum, file_checksum
+from mlip_sweep.data.catalog import CATALOG, Published
+from mlip_sweep.data.checksums import data_checksum, file_checksum, git_blob_id
 from mlip_sweep.data.datasets import extxyz, published
 from mlip_sweep.errors import InputError
 
@@ -117,10 +118,49 @@ def test_options_that_do_not_serve(files, options, message):
         extxyz(**given)
 
 
-def test_3bpa_from_a_folder(published_3bpa, tmp_path):
-    with pytest.raises(InstantiationException, match=r"test_300K.xyz: its git blob id is") as error:
-        configured("3bpa", f"folder={published_3bpa}", f"cache={tmp_path}")
+@pytest.fixture
+def small_published(structures, write, tmp_path, monkeypatch):
+    """The folder of a published data set "small": 12 frames for training and validation, 5 in its one test set."""
+    (tmp_path / "atoms.xyz").write_text("1\nProperties=species:S:1:pos:R:3 energy=-13.5\nH 0 0 0\n")
+    write("train.xyz", structures(12, seed=0))
+    write("test.xyz", structures(5, seed=1))
+    blob_ids = {file: git_blob_id(tmp_path / file) for file in ("train.xyz", "test.xyz", "atoms.xyz")}
+    entry = Published("https://nowhere.invalid", blob_ids, "train.xyz", {"300K": "test.xyz"}, "atoms.xyz")
+    monkeypatch.setitem(CATALOG, "small", entry)
+    return tmp_path
+
+
+def test_a_published_set_from_a_folder(small_published, tmp_path):
+    options = {"name": "small", "seed": 0, "cache": tmp_path / "cache", "folder": small_published, "n_validation": 4}
+    data = published(**options)
+    assert (len(data.train), len(data.validation), len(data.tests["300K"])) == (8, 4, 5)
+    assert data.training_test == "300K"
+    assert data.isolated_atom_energies == {1: -13.5}
+    assert data.checksums["test.xyz"] == file_checksum(small_published / "test.xyz")
+    with (small_published / "atoms.xyz").open("a") as file:
+        file.write("1\nProperties=species:S:1:pos:R:3 energy=-1029.5\nC 0 0 0\n")
+    with pytest.raises(InputError, match=r"atoms\.xyz: its git blob id is"):
+        published(**options)
+    assert published(**options, verify=False).isolated_atom_energies == {1: -13.5, 6: -1029.5}
+
+
+def test_files_that_are_not_verified_still_have_to_be_in_the_right_units(small_published, structures, write, tmp_path):
+    wrong = structures(60, seed=1)
+    for atoms in wrong:
+        atoms.calc.results["energy"] /= units.Hartree
+    write("test.xyz", wrong)
+    options = {"name": "small", "seed": 0, "cache": tmp_path / "cache", "folder": small_published, "n_validation": 4}
+    with pytest.raises(InputError, match=r"test\.xyz: energies of like frames differ"):
+        published(**options, verify=False)
+
+
+def test_what_a_user_can_mend_is_the_cause_of_hydras_error(tmp_path):
+    with pytest.raises(InstantiationException, match=r"has no train_300K\.xyz") as error:
+        configured("3bpa", f"folder={tmp_path}", f"cache={tmp_path}")
     assert isinstance(error.value.__cause__, InputError)  # Hydra wraps it; commands unwrap it
+
+
+def test_3bpa_from_a_folder(published_3bpa, tmp_path):
     data = configured("3bpa", f"folder={published_3bpa}", f"cache={tmp_path}", "verify=false")
     assert (len(data.train), len(data.validation)) == (450, 50)
     assert {label: len(part) for label, part in data.tests.items()} == {"300K": 136, "600K": 167, "1200K": 166}
