@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,13 @@ def files(tmp_path_factory) -> Path:
 @pytest.fixture
 def composed(store_uri, files, request):
     """A function from overrides to the config of a run of seconds, in an experiment of the test's own."""
+    experiment = re.sub(r"\W+", "_", request.node.name)
     tiny = [f"model.{name}={value}" for name, value in TINY["nequip"].items()]
     fixed = [
         *("model=nequip", *tiny, "dataset=extxyz", f"dataset.train={files}/train.xyz", "trainer=cpu"),
         f"dataset.tests={{300K: {files}/cold.xyz, 1200K: {files}/hot.xyz}}",
         *("trainer.max_epochs=2", "trainer.checkpoint_every=1", "trainer.progress=false", "measurement=none"),
-        *("objective=validation/loss", f"tracking.uri={store_uri}", f"tracking.experiment={request.node.name[:60]}"),
+        *("objective=validation/loss", f"tracking.uri={store_uri}", f"tracking.experiment={experiment}"),
     ]
 
     def compose_run(*overrides: str):

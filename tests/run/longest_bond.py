@@ -37,4 +37,4 @@ class ForceOnLongestPair(Measurement):
         distances = get_distances(positions)[1]
         pair = np.unravel_index(distances.argmax(), distances.shape)
         forces = model(dataset.graphs(self.split, model.cutoff)[0]).forces[list(pair)]
-        return Report(metrics={self.metrics[0].name: float(forces.norm(dim=1).max()) ** self.power})
+        return Report(metrics={self.metrics[0].name: forces.norm(dim=1).max().item() ** self.power})

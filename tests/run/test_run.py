@@ -2,6 +2,7 @@
 
 import math
 
+import ase.io
 import numpy as np
 import pytest
 from samples import installed
@@ -82,20 +83,29 @@ def test_measuring_again_repeats_the_numbers(composed, tmp_path):
 def test_measuring_again_with_other_settings_measures_what_they_say(composed, tmp_path):
     cfg = composed(ACCURACY)
     run(cfg, tmp_path)
-    metrics = remeasure(
-        str(tmp_path), ["measurement=quick", "~measurement.stability", "~measurement.landscape"], uri=cfg.tracking.uri
-    )
-    assert "inference_time_us_atom" in metrics and rmse_forces("300K") in metrics
-    assert not any(name.startswith(("md_", "loss_entropy")) for name in metrics)
+    quick = ["measurement=quick", "~measurement.stability", "~measurement.landscape"]
+    for place in (tmp_path, tmp_path / "model"):
+        metrics = remeasure(str(place), quick, uri=cfg.tracking.uri)
+        assert "inference_time_us_atom" in metrics and rmse_forces("300K") in metrics
+        assert not any(name.startswith(("md_", "loss_entropy")) for name in metrics)
     with pytest.raises(InputError, match=r"measurement\.accuracy\.max_atoms=0"):
         remeasure(str(tmp_path), ["measurement.accuracy.max_atoms=0"], uri=cfg.tracking.uri)
+    with pytest.raises(InputError, match=r"config\.yaml: not the config of a run"):
+        remeasure(str(tmp_path.parent), uri=cfg.tracking.uri)
 
 
-@pytest.mark.parametrize("mistake", ["dataset.train=absent.xyz", "dataset.n_train=1000", "rescaling=isolated_atoms"])
-def test_what_is_wrong_with_the_data_is_no_run(composed, tmp_path, mistake):
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("dataset.train=absent.xyz", "absent.xyz: no such file"),
+        ("dataset.n_train=1000", "n_train=1000"),
+        ("rescaling=isolated_atoms", "rescaling=isolated_atoms: dataset extxyz has no isolated-atom energy"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_no_run(composed, tmp_path, mistake, message):
     cfg = composed()
     run(composed("trainer.max_epochs=1"), tmp_path / "sound")
-    with pytest.raises(InputError, match=mistake.partition("=")[0].rpartition(".")[2]):
+    with pytest.raises(InputError, match=message):
         run(composed(mistake), tmp_path / "mistaken")
     assert only_run(cfg).status == "FINISHED"
 
@@ -134,7 +144,8 @@ def test_a_checkpoint_of_other_data_is_refused(composed, tmp_path, files):
     data.write_text((files / "train.xyz").read_text())
     cfg = composed(f"dataset.train={data}")
     run(cfg, tmp_path / "run")
-    data.write_text((files / "cold.xyz").read_text())
+    frames = ase.io.read(data, ":")
+    ase.io.write(data, frames[1:])
     with pytest.raises(InputError, match="data_checksum="):
         run(cfg, tmp_path / "run")
 

@@ -31,7 +31,7 @@ def remeasure(
     """Measure a trained potential on its own data, and record the numbers as a run filed under the measured one.
 
     Args:
-        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a model.
+        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a run or of its model.
         overrides: of the config group `measurement`; without any, what the run itself measured is measured again.
         uri: MLflow store.
         device: "cpu" or "cuda".
@@ -46,9 +46,11 @@ def remeasure(
     uri = existing(uri)
     is_path = Path(run).exists() or ":" in run
     folder = local_path(run if is_path else f"runs:/{run}", uri)
-    cfg = OmegaConf.load(folder / "config.yaml")
+    places = (folder / "config.yaml", folder / "model" / "config.yaml")
+    file = next((place for place in places if place.is_file()), places[0])
+    cfg = OmegaConf.load(file) if file.is_file() else None
     if not isinstance(cfg, DictConfig):
-        raise InputError(f"{folder / 'config.yaml'}: not the config of a run; give the folder of a model")
+        raise InputError(f"{file}: not the config of a run; give the folder of a run or of its model")
     chosen = measurement_config(cfg, overrides)
     measurements = measurements_of(chosen)
     read_data = checked_call(chosen.dataset, "dataset")
