@@ -82,7 +82,7 @@ class MetricsLogger(Logger):
             self._send()
 
     def _send(self) -> None:
-        """Send what was gathered; the first trouble is kept for `flush`, since nobody hears a thread."""
+        """Send what was gathered; the first error is kept for `flush`: an exception in a thread reaches nobody."""
         with self._sending:
             gathered = [self._gathered.popleft() for _ in range(len(self._gathered))]
             for start in range(0, len(gathered), METRICS_PER_CALL):

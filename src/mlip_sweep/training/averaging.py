@@ -63,7 +63,7 @@ class ExponentialAverage(WeightAverage):
     """Update after every optimiser step with w = 1 − min(decay, (1 + n) / (10 + n)), n updates so far.
 
     Args:
-        decay: the paper's is 0.99.
+        decay: The largest weight of the average in an update, 0 to 1; 0.99 in DOI 10.1088/2632-2153/acf115.
     """
 
     def __init__(self, decay: float) -> None:
@@ -84,8 +84,8 @@ class StochasticAverage(WeightAverage, Stage):
     """The plain mean of the weights at the end of every epoch from `start` on.
 
     Args:
-        start: fraction of `trainer.max_epochs`.
-        learning_rate: constant from then on; None leaves it alone.
+        start: The epoch from which on weights are averaged, as a fraction of `trainer.max_epochs`.
+        learning_rate: The learning rate from then on, constant; None leaves it alone.
     """
 
     def __init__(self, start: float, learning_rate: float | None) -> None:

@@ -36,11 +36,11 @@ class Recipe:
     """How to train: what the config groups optimizer, averaging and loss were made into.
 
     Attributes:
-        optimizer: from parameters to an optimiser.
-        loss: of the training.
-        validation_loss: by which weights are kept, the same all along.
-        averaging: of the weights; None keeps them as they are trained.
-        cycle: changes the weights of the training loss on the way; None leaves them.
+        optimizer: Makes an optimiser of the parameters that it is given.
+        loss: The loss of the training.
+        validation_loss: The loss by which weights are kept, the same all along.
+        averaging: The average of the weights that is validated and kept; None keeps them as they are trained.
+        cycle: A stage that changes the weights of the training loss on the way; None leaves them.
     """
 
     optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer]
@@ -66,16 +66,17 @@ def fit(
     """Train in place; afterwards the model carries the weights that are kept, in evaluation mode.
 
     Args:
-        model: a fresh potential.
-        train: one graph for each training frame.
-        validation: one graph for each validation frame.
-        recipe: optimiser, losses and averaging.
-        settings: the group `trainer`.
-        seed: decides the order of batches.
-        folder: where `last.ckpt` goes after every `checkpoint_every` epochs; with `settings.resume`, where it is found.
-        follow: is shown the weights of every validation, under EMA or SWA the average.
-        callbacks: run after training's own; those that measure act in `on_fit_end`, on the kept weights.
-        logger: takes the metrics of epochs.
+        model: A fresh potential.
+        train: One graph for each training frame.
+        validation: One graph for each validation frame.
+        recipe: The optimiser, the losses and the averaging.
+        settings: The config group `trainer`.
+        seed: Decides the order of batches.
+        folder: The folder where `last.ckpt` goes after every `checkpoint_every` epochs, and where it is found with
+            `settings.resume`.
+        follow: A callback that is shown the weights of every validation, under EMA or SWA the average.
+        callbacks: Callbacks that run after training's own; those that measure act in `on_fit_end`, on the kept weights.
+        logger: Takes the metrics of epochs.
 
     Returns:
         Which epoch was kept, and its validation loss.

@@ -20,12 +20,12 @@ class TrainingModule(pl.LightningModule):
     """Trains a potential.
 
     Args:
-        model: the potential.
-        optimizer: from parameters to an optimiser.
-        loss: of the training; a callback may change `self.loss` on the way.
-        validation_loss: the same all along, so that checkpoints stay comparable.
-        plateau_factor: the learning rate is multiplied by it …
-        plateau_patience: … after so many epochs without a better validation loss.
+        model: The potential that is trained.
+        optimizer: Makes an optimiser of the parameters that it is given.
+        loss: The loss of the training; a callback may change `self.loss` on the way.
+        validation_loss: The loss of the validation, the same all along, so that checkpoints stay comparable.
+        plateau_factor: The learning rate is multiplied by this number where the validation loss stays on a plateau.
+        plateau_patience: The number of epochs without a better validation loss that make a plateau.
 
     Attributes:
         validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å).

@@ -16,8 +16,8 @@ class Stage(Callback):
     since scores from before the stage are of another kind. The epoch is saved, so that a resumed training keeps it.
 
     Args:
-        start: where the stage begins, as a fraction of `trainer.max_epochs`, 0 to below 1.
-        learning_rate: from then on; None leaves it alone.
+        start: The epoch at which the stage begins, as a fraction of `trainer.max_epochs`, 0 to below 1.
+        learning_rate: The learning rate from then on; None leaves it alone.
 
     Raises:
         InputError: one of these is out of range, or, when the training begins, the stage would have no epoch.

@@ -11,9 +11,9 @@ class WeightCycle(Stage):
     """Train with other weights of the loss from a set fraction of the run on.
 
     Args:
-        start: where the stage begins, as a fraction of `trainer.max_epochs`.
-        learning_rate: of the stage; None leaves it alone.
-        **weights: a weight for each term of the loss, `energy_weight` per (eV/atom)² and `forces_weight` per (eV/Å)².
+        start: The epoch at which the stage begins, as a fraction of `trainer.max_epochs`.
+        learning_rate: The learning rate of the stage; None leaves it alone.
+        **weights: A weight for each term of the loss, `energy_weight` per (eV/atom)² and `forces_weight` per (eV/Å)².
 
     Raises:
         InputError: a term has no weight, there is no such term, or a weight is negative.
