@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import pytest
 from omegaconf import OmegaConf
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET
 from mlip_sweep import keys
 from mlip_sweep.multirun.best import best, crown
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.models import local_path, log_model
 from mlip_sweep.tracking.read import StoredRun, stored_runs
 from mlip_sweep.tracking.run import record
+from optuna_async.config import TARGET
 
 
 def runs(*values: dict[str, float], status: str = "FINISHED") -> list[StoredRun]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from studies import complete
 
-from hydra_plugins.optuna_async_sweeper.reporting import Search
+from optuna_async.reporting import TrialReporter
 
 X = "x=interval(0,1)"
 SEEDED = ["hydra.sweeper.sampler.seed=1", X]
@@ -201,7 +201,7 @@ def test_a_trial_can_be_pruned_from_its_own_process(sweep):
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_intermediate_values_are_reported_as_the_objective_is_meant(direction):
     study = optuna.create_study(direction=direction)
-    search = Search(study.ask())
+    search = TrialReporter(study.ask())
     search(2.0, 1, more_is_better=False, told="")
     search(3.0, 2, more_is_better=True, told="")
     sign = 1.0 if direction == "minimize" else -1.0

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET, direction_words
 from mlip_sweep import keys
 from mlip_sweep.multirun import trials
 from mlip_sweep.tracking.models import BEST, register
 from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
+from optuna_async.config import TARGET, direction_words
 
 
 def crown(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 from hydra.types import RunMode
 
-from hydra_plugins.optuna_async_sweeper.config import RESULT_FILES, TRIALS_FILE
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import StoredRun
+from optuna_async.config import RESULT_FILES, TRIALS_FILE
 
 STUDY = "optuna.study_name"
 NUMBER = "optuna.trial_number"
