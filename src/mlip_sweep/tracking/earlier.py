@@ -103,6 +103,6 @@ class Earlier:
             if "pruned" not in run.tags
             and (
                 run.status in ("FAILED", "KILLED")
-                or (run.status == "RUNNING" and environment.process_gone(run.tags, over=over))
+                or (run.status == "RUNNING" and environment.process_has_ended(run.tags, if_unknown=over))
             )
         ]
