@@ -7,6 +7,8 @@ import pytest
 from samples import ROOT
 
 SOURCE = ROOT / "src" / "mlip_sweep"
+LIBRARY = ROOT / "src" / "optuna_async"
+PLUGINS = ROOT / "src" / "hydra_plugins"
 # Each room may import the ones before it, and itself.
 ORDER = [
     *("errors", "metrics", "settings", "config", "data", "models", "training", "measurement", "tracking", "comparison"),
@@ -18,7 +20,7 @@ AT_HOME = {
     "e3nn": {"models/mace.py", "models/isolation.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},
-    "optuna": set(),
+    "optuna": set(),  # it is at home in optuna_async
     "lightning": set(),  # pytorch_lightning everywhere; their classes are not the same
 }
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -56,3 +58,20 @@ def test_libraries_stay_at_home(path):
     here = path.relative_to(SOURCE).as_posix()
     for library in {name.split(".")[0] for name in imports(path)} & set(AT_HOME):
         assert any(here.startswith(home) for home in AT_HOME[library]), f"{here} imports {library}"
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda p: p.name)
+def test_the_sweeper_knows_nothing_of_the_program(path):
+    assert not {name for name in imports(path) if name.split(".")[0] in ("mlip_sweep", "mlflow")}
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda p: str(p.relative_to(PLUGINS)))
+def test_what_hydra_scans_is_light(path):
+    assert not {name for name in imports(path) if name.split(".")[0] in AT_HOME}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) != "tracking"], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_only_tracking_calls_the_client_of_mlflow(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    assert not [ast.unparse(node) for node in nodes if node.attr in ("client", "_client")]
+    assert "mlip_sweep.tracking.store.client" not in imports(path)

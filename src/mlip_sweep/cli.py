@@ -21,11 +21,11 @@ def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
     try:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
-        from hydra_plugins.optuna_async_sweeper.reporting import search_of
         from mlip_sweep.multirun import trials
         from mlip_sweep.multirun.folder import parent_of
         from mlip_sweep.multirun.names import run_name, varied
         from mlip_sweep.run.run import run
+        from optuna_async.reporting import search_of
 
         job = HydraConfig.get()
         return run(

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 import pytest
 from omegaconf import OmegaConf
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET
 from mlip_sweep.comparison.runs import declared_metrics
 from mlip_sweep.metrics import more_is_better, objective
-from mlip_sweep.multirun.best import best, crown
+from mlip_sweep.multirun.best import best, record_best
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.models import local_path, log_model
 from mlip_sweep.tracking.read import StoredRun, stored_runs
 from mlip_sweep.tracking.run import record
+from optuna_async.config import TARGET
 
 
 def runs(*values: dict[str, float], status: str = "FINISHED") -> list[StoredRun]:
@@ -24,7 +24,7 @@ def runs(*values: dict[str, float], status: str = "FINISHED") -> list[StoredRun]
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory):
-    return store.prepare(f"sqlite:///{tmp_path_factory.mktemp('crowns')}/mlflow.db")
+    return store.prepare(f"sqlite:///{tmp_path_factory.mktemp('best')}/mlflow.db")
 
 
 def names(found: list[StoredRun]) -> list[str]:
@@ -63,14 +63,14 @@ def test_what_is_better(metric, better):
 
 @pytest.mark.parametrize(("sweeper", "winner"), [({}, "b"), ({"_target_": TARGET, "direction": "minimize"}, "a")])
 def test_the_best_model_of_a_sweep_is_registered(uri, tmp_path, sweeper, winner):
-    with record(uri=uri, experiment="crowned", name="sweep", tags={"kind": "sweep"}) as parent:
+    with record(uri=uri, experiment="best", name="sweep", tags={"kind": "sweep"}) as parent:
         for name, entropy in (("a", 1.0), ("b", 2.0)):
             (tmp_path / name).mkdir()
             (tmp_path / name / "checkpoint.pt").write_text(name)
-            with record(uri=uri, experiment="crowned", name=name, parent_run_id=parent.run_id) as rec:
+            with record(uri=uri, experiment="best", name=name, parent_run_id=parent.run_id) as rec:
                 rec.tag("model", f"models:/{log_model(rec, tmp_path / name)}")
                 rec.metrics({objective("loss_entropy"): entropy})
         config = {"objective": "loss_entropy", "tracking": {"register": "pot"}, "hydra": {"sweeper": sweeper}}
-        said = crown(parent, stored_runs(uri, "crowned", parent.run_id), OmegaConf.create(config))
+        said = record_best(parent, stored_runs(uri, "best", parent.run_id), OmegaConf.create(config))
     assert f"best: [{winner}]" in said[0]
     assert local_path("models:/pot@best", uri).joinpath("checkpoint.pt").read_text() == winner

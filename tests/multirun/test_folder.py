@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 
-from mlip_sweep.multirun import folder
 from mlip_sweep.multirun.folder import AT_WORK, SweepFolder
+from optuna_async import liveness
 
 OTHER = """
 import sys, time
@@ -42,7 +42,22 @@ def test_another_host_counts_as_gone_after_a_long_silence(tmp_path, monkeypatch)
     sign.write_text(json.dumps({"system.host": "elsewhere", "system.process": "1 since 2.00"}))
     assert sweep.leave() is False
     sweep.join(lambda known: "parent", [])
-    long_ago = time.time() - folder.SILENCE_S - 60
+    long_ago = time.time() - liveness.SILENCE_S - 60
     os.utime(sign, (long_ago, long_ago))
     assert sweep.leave() is True
     assert not sign.exists()
+
+
+def test_a_sign_that_another_process_has_removed_comes_back_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(liveness.Heartbeat.__init__, "__defaults__", (0.01,))
+    sweep = SweepFolder(tmp_path)
+    sweep.join(lambda known: "parent", [])
+    (sign,) = (tmp_path / AT_WORK).iterdir()
+    content = sign.read_text()
+    sign.unlink()
+    patience = time.monotonic() + 60
+    while not sign.exists() and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert sign.read_text() == content
+    assert sweep.leave() is True
+    assert list((tmp_path / AT_WORK).iterdir()) == []

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir, main
 from hydra.core.global_hydra import GlobalHydra
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.multirun import progress
+from mlip_sweep.multirun import progress, trials
 from mlip_sweep.multirun.folder import PARENT_FILE
 from mlip_sweep.multirun.names import run_name
 from mlip_sweep.multirun.parent import SweepParent
@@ -36,6 +36,7 @@ import os, signal
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from mlip_sweep.multirun import trials
 from mlip_sweep.multirun.folder import parent_of
 from mlip_sweep.multirun.names import run_name, varied
 from mlip_sweep.tracking.run import record
@@ -44,7 +45,8 @@ def job(cfg):
     hydra_cfg = HydraConfig.get()
     name = run_name(varied(hydra_cfg))
     place = dict(uri=cfg.tracking.uri, experiment=cfg.tracking.experiment)
-    with record(**place, name=name, parent_run_id=parent_of(hydra_cfg)) as rec:
+    tags = trials.tags(hydra_cfg)
+    with record(**place, name=name, tags=tags, parent_run_id=parent_of(hydra_cfg)) as rec:
         if cfg.error < 0:
             raise ValueError("a negative error")
         if cfg.error > 100:
@@ -168,6 +170,23 @@ def test_jobs_of_other_processes_find_their_parent(project, uri):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite:///study.db", "null"])
+def test_the_states_of_trials_reach_their_runs_wherever_the_study_is_kept(project, uri, storage):
+    search = ["hydra/sweeper=optuna_async", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
+    command = [sys.executable, "search.py", "-m", *search, f"hydra.sweeper.storage={storage}", "error=choice(0.02,-1)"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (parent,) = stored_sweeps(uri, project)
+    children = stored_runs(uri, project, parent.run_id)
+    states = {child.name: (child.tags[trials.STATE], child.tags.get(trials.REASON)) for child in children}
+    assert states == {
+        "error=0.02": ("complete", None),
+        "error=-1": ("fail", "error: ValueError: a negative error"),
+    }
+    assert parent.status == "FINISHED"
+
+
+@pytest.mark.slow
 def test_an_interrupted_sweep_leaves_nothing_running(project, uri):
     subprocess.run([sys.executable, "search.py", "-m", "error=0.02,101,0.01"], capture_output=True)
     (parent,) = stored_sweeps(uri, project)
@@ -195,15 +214,17 @@ def test_the_bar_knows_how_many_runs_a_grid_has(overrides, expected):
     assert combinations(overrides) == expected
 
 
-def test_the_bar_counts_what_has_ended(project, uri, monkeypatch):
+def test_the_bar_counts_what_has_ended(project, uri, monkeypatch, capfd):
     monkeypatch.setattr(progress, "SECONDS", 0.01)
     with record(uri=uri, experiment=project, name="parent", tags={"kind": "sweep"}) as parent:
         bar = progress.SweepBar(uri, project, parent.run_id, total=3)
         for name in ("first", "second"):
             with record(uri=uri, experiment=project, name=name, parent_run_id=parent.run_id):
                 pass
+        shown = ""
         patience = time.monotonic() + 60
-        while bar._bar.n < 2 and time.monotonic() < patience:
+        while " 2/3 " not in shown and time.monotonic() < patience:
+            shown += capfd.readouterr().err
             time.sleep(0.01)
         bar.close()
-        assert (bar._bar.n, bar._bar.total) == (2, 3)
+    assert " 2/3 " in shown and "3/3" not in shown

@@ -9,7 +9,6 @@ from omegaconf import open_dict
 from rich.console import Console
 from samples import installed
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET
 from mlip_sweep.comparison.compare import compare
 from mlip_sweep.comparison.runs import declared_metrics
 from mlip_sweep.errors import InputError
@@ -18,6 +17,7 @@ from mlip_sweep.multirun.direction import check_direction
 from mlip_sweep.run.plan import make_plan
 from mlip_sweep.run.run import run
 from mlip_sweep.tracking.read import stored_runs
+from optuna_async.config import TARGET
 
 pytestmark = pytest.mark.skipif(not installed("nequip"), reason="nequip is not installed (extra nequip)")
 METRIC = "force_on_longest_pair_eV_A"

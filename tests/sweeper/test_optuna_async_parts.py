@@ -13,10 +13,11 @@ from hydra.utils import instantiate
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
-from hydra_plugins.optuna_async_sweeper._outcome import Outcome, judged
-from hydra_plugins.optuna_async_sweeper._space import Space, parse_space
-from hydra_plugins.optuna_async_sweeper._study import SILENCE_S, SweepStudy
+from optuna_async import outcome as outcomes
+from optuna_async.liveness import SILENCE_S
+from optuna_async.outcome import Outcome, judged
+from optuna_async.space import Space, parse_space
+from optuna_async.study import SweepStudy
 
 
 @pytest.mark.parametrize(
@@ -149,11 +150,11 @@ def test_only_trials_whose_sweep_has_gone_are_taken_up(tmp_path):
         trial.set_user_attr("owner", owner)
         ours.study.set_user_attr(f"seen {owner}", seen)
     assert ours.claim() is None  # the total is reached
-    assert ours.take_up() == [1, 2]
+    assert ours.close_abandoned() == [1, 2]
     assert ours.claim().user_attrs["retry_of"] == 1
     assert ours.claim().user_attrs["retry_of"] == 2
     assert ours.claim() is None
-    assert ours.take_up() == []  # its own
+    assert ours.close_abandoned() == []  # its own
 
 
 def test_a_trial_is_lined_up_again_once_and_then_makes_place(tmp_path):
@@ -176,7 +177,7 @@ def test_a_retry_that_was_lined_up_before_the_process_ended_is_not_lined_up_agai
     trial = ours.claim()
     trial.set_user_attr("owner", f"{platform.node()} {os.getpid()}/1.00")
     ours.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})  # … and killed before it could tell
-    ours.take_up()
+    ours.close_abandoned()
     assert [t.state for t in ours.trials()] == [TrialState.FAIL, TrialState.WAITING]
 
 

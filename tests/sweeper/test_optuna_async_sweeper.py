@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from studies import complete
 
-from hydra_plugins.optuna_async_sweeper.reporting import Search
+from optuna_async.config import StudyAddress
+from optuna_async.reporting import TrialReporter
+from optuna_async.trials import read_trials
 
 X = "x=interval(0,1)"
 SEEDED = ["hydra.sweeper.sampler.seed=1", X]
@@ -201,7 +203,7 @@ def test_a_trial_can_be_pruned_from_its_own_process(sweep):
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_intermediate_values_are_reported_as_the_objective_is_meant(direction):
     study = optuna.create_study(direction=direction)
-    search = Search(study.ask())
+    search = TrialReporter(study.ask())
     search(2.0, 1, more_is_better=False, told="")
     search(3.0, 2, more_is_better=True, told="")
     sign = 1.0 if direction == "minimize" else -1.0
@@ -253,6 +255,20 @@ def test_a_mistake_is_answered_in_a_line(sweep, overrides, said):
     assert not list(study.folder.glob("[0-9]*"))
 
 
+@pytest.mark.parametrize("storage", ["sqlite:///optuna.db", "study.log", "null"])
+def test_what_became_of_the_trials_is_handed_over_as_data(sweep, tmp_path, storage):
+    overrides = ["kind=choice(ok,killed)", "hydra/sweeper/sampler=grid", f"hydra.sweeper.storage={storage}", total(2)]
+    study = sweep(*overrides, name="summaries")
+    assert study.code == 0
+    address = StudyAddress(None if storage == "null" else storage, "summaries", str(tmp_path))
+    found = read_trials(address)
+    assert [trial.number for trial in found] == [0, 1, 2]
+    assert sorted(trial.state for trial in found) == ["complete", "fail", "fail"]
+    (first, second) = [trial for trial in found if trial.reason == "killed: signal 9"]
+    assert (first.retry_of, second.retry_of) == (None, first.number)
+    assert read_trials(StudyAddress(address.storage, "another", str(tmp_path))) == []
+
+
 def test_the_plugin_costs_other_commands_nothing():
     code = (
         "import sys, json; from hydra.core.plugins import Plugins; from hydra.plugins.sweeper import Sweeper;"
@@ -262,6 +278,13 @@ def test_the_plugin_costs_other_commands_nothing():
     sweepers, imported = json.loads(done.stdout)
     assert "OptunaAsyncSweeper" in sweepers
     assert not imported
+
+
+def test_what_a_program_imports_costs_it_nothing():
+    modules = "optuna_async.config, optuna_async.liveness, optuna_async.reporting, optuna_async.trials"
+    code = f"import sys, {modules}; print([m for m in ('optuna', 'pandas', 'sqlalchemy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_optuna_is_the_one_that_the_sweeper_was_written_for():

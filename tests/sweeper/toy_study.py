@@ -57,7 +57,7 @@ def misbehave(kind, folder):
             (folder / "hanging").touch()
             time.sleep(600)
         case "prunes":
-            from hydra_plugins.optuna_async_sweeper.reporting import search_of
+            from optuna_async.reporting import search_of
 
             search = search_of(HydraConfig.get())
             for step in range(5):

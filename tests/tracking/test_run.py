@@ -188,15 +188,15 @@ def test_run_of_a_killed_process_is_closed_and_a_living_one_is_not(uri):
 
 def test_a_process_number_that_was_used_again_is_another_process():
     mother = environment.process_tags(os.getppid())
-    assert not environment.process_gone(mother, over=True)
-    assert environment.process_gone({**mother, "system.process": f"{os.getppid()} since 1.00"}, over=False)
+    assert not environment.process_has_ended(mother, if_unknown=True)
+    assert environment.process_has_ended({**mother, "system.process": f"{os.getppid()} since 1.00"}, if_unknown=False)
 
 
 def test_processes_that_cannot_be_asked_have_ended_when_all_is_over():
     here = environment.process_tags()
     for unknown in (here, {**here, "system.host": "another-host"}):
-        assert not environment.process_gone(unknown, over=False)
-        assert environment.process_gone(unknown, over=True)
+        assert not environment.process_has_ended(unknown, if_unknown=False)
+        assert environment.process_has_ended(unknown, if_unknown=True)
 
 
 def test_flatten_names_what_is_built():

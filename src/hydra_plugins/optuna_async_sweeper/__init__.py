@@ -1,5 +1,1 @@
-"""A Hydra sweeper over Optuna's ask and tell: asynchronous, resumable, and no trial takes another down.
-
-Hydra imports every module of a plugin whose name has no leading underscore at every start; Optuna and all that is heavy
-stay behind the underscore.
-"""
+"""What Hydra finds of the library `optuna_async`: `hydra/sweeper=optuna_async`."""

@@ -5,25 +5,25 @@ from collections.abc import Sequence
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET, direction_words
 from mlip_sweep.comparison.runs import declared_metrics
 from mlip_sweep.metrics import Metric, more_is_better, objective
 from mlip_sweep.multirun import trials
 from mlip_sweep.tracking.models import BEST, register
 from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
+from optuna_async.config import TARGET, direction_words
 
 
-def crown(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list[str]:
+def record_best(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list[str]:
     """Record the best run on its parent, and register its model where `tracking.register` gives it a name.
 
     Args:
-        rec: of the parent.
-        runs: its children.
-        config: of the multirun.
+        rec: Record of the parent run.
+        runs: The runs of its children.
+        config: Config of the multirun.
 
     Returns:
-        What there is to say, in Markdown, a line each.
+        Lines of Markdown that say which run is the best, and under which name its model is registered.
     """
     chosen = OmegaConf.select(config, "objective")
     names = [chosen] if isinstance(chosen, str) else list(chosen or [])
@@ -31,11 +31,11 @@ def crown(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list
     if front and len(names) == 1:
         winner = front[0]
         rec.metrics({objective(names[0]): winner.metrics[objective(names[0])]})
-        told = {"best.run": winner.name, "best.run_id": winner.run_id, "best.trial": winner.tags.get(trials.NUMBER)}
-        for tag, value in told.items():
+        tags = {"best.run": winner.name, "best.run_id": winner.run_id, "best.trial": winner.tags.get(trials.NUMBER)}
+        for tag, value in tags.items():
             if value is not None:
                 rec.tag(tag, value)
-    lines = [f"{'best' if len(names) == 1 else 'on the Pareto front'}: {_told(rec, run, names)}" for run in front]
+    lines = [f"{'best' if len(names) == 1 else 'on the Pareto front'}: {_line(rec, run, names)}" for run in front]
     name = OmegaConf.select(config, "tracking.register")
     if name and front and (model := front[0].tags.get("model")):
         version = register(rec.uri, name, model.removeprefix("models:/"), BEST)
@@ -48,30 +48,31 @@ def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bo
     """The best run; of several objectives, those that no other run betters in all of them.
 
     Args:
-        runs: any; those that have not finished, or lack an objective, are passed over.
-        names: of the objectives.
-        maximised: for each, whether more is better.
+        runs: Any runs; those that have not finished, or lack an objective, are passed over.
+        names: Names of the objectives.
+        maximised: For each objective, whether more is better.
     """
-    told = [run for run in runs if run.status == "FINISHED" and all(objective(n) in run.metrics for n in names)]
-    if not names or not told:
+    wanted = [objective(name) for name in names]
+    complete = [run for run in runs if run.status == "FINISHED" and all(metric in run.metrics for metric in wanted)]
+    if not names or not complete:
         return []
-    values = np.array([[run.metrics[objective(name)] for name in names] for run in told])
+    values = np.array([[run.metrics[metric] for metric in wanted] for run in complete])
     costs = np.where(maximised, -values, values)  # (runs, objectives)
     if len(names) == 1:
-        return [told[int(costs.argmin())]]
-    no_better = (costs[:, None] >= costs).all(axis=2)  # run i than run j
-    beaten = np.any(no_better & ~no_better.T, axis=1)
-    return [run for run, lost in zip(told, beaten.tolist(), strict=True) if not lost]
+        return [complete[int(costs.argmin())]]
+    no_better = (costs[:, None] >= costs).all(axis=2)  # (runs, runs): run i is in no objective better than run j
+    dominated = np.any(no_better & ~no_better.T, axis=1)
+    return [run for run, is_dominated in zip(complete, dominated.tolist(), strict=True) if not is_dominated]
 
 
 def _maximised(config: DictConfig, names: Sequence[str], declared: Sequence[Metric]) -> list[bool]:
-    """As the search was told; of a grid, as each metric is meant."""
+    """Whether more is better, for each objective: as the study has it, or for a grid as each metric is declared."""
     if config.hydra.sweeper.get("_target_") != TARGET:
         return [more_is_better(name, declared) for name in names]
     return [word == "maximize" for word in direction_words(config.hydra.sweeper.direction)]
 
 
-def _told(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
+def _line(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
     values = ", ".join(f"{name} = {run.metrics[objective(name)]:.4g}" for name in names)
     number = run.tags.get(trials.NUMBER)
     trial = f"trial {number}, " if number else ""

@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_async_sweeper.config import TARGET, direction_words
 from mlip_sweep.errors import InputError
 from mlip_sweep.metrics import declaration_of
+from optuna_async.config import TARGET, direction_words
 
 
 def check_direction(config: DictConfig) -> None:
@@ -24,7 +24,8 @@ def check_direction(config: DictConfig) -> None:
     chosen = OmegaConf.select(config, "objective")
     names = [chosen] if isinstance(chosen, str) else list(chosen or [])
     words = direction_words(config.hydra.sweeper.direction)
-    declared = (*declared_metrics(), *declared_by(measurements_of(config).values()))
+    own = measurements_of(config) if "measurement" in config else {}
+    declared = (*declared_metrics(), *declared_by(own.values()))
     right = []
     for name, word in zip(names, words, strict=False):
         metric = declaration_of(name, declared)

@@ -1,7 +1,7 @@
 """The folder through which all processes of a multirun know its parent run, and one another."""
 
 import json
-import threading
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,10 @@ from filelock import FileLock
 from hydra.types import RunMode
 
 from mlip_sweep.tracking import environment
+from optuna_async import liveness
 
 PARENT_FILE = "parent_run_id.json"
-AT_WORK = ".at_work"  # holds a file for each process that starts jobs
-BEAT_S = 30.0  # between two signs of life of a process
-SILENCE_S = 600.0  # after which a process of another host, which cannot be asked, counts as gone
+AT_WORK = ".at_work"  # holds a file for each process that starts jobs, its sign
 
 
 class SweepFolder:
@@ -22,16 +21,16 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._left = threading.Event()
         self._sign = path / AT_WORK / " ".join(environment.process_tags().values())
+        self._heartbeat = liveness.Heartbeat(self._write_sign)
 
     def join(self, parent: Callable[[str | None], str], constants: Sequence[str]) -> str:
         """Sign this process in.
 
         Args:
-            parent: called with the parent that the folder knows, or None, while no other process can sign in; answers
-                the one to use.
-            constants: keys of overrides that all jobs share.
+            parent: A function from the id of the parent run that the folder knows, or None, to the id of the one to
+                use; called while no other process can sign in.
+            constants: Keys of the overrides that all jobs share.
 
         Returns:
             MLflow's id of the parent run.
@@ -42,8 +41,8 @@ class SweepFolder:
             fresh = self.path / f"{PARENT_FILE}.new"
             fresh.write_text(json.dumps({"run_id": run_id, "constants": list(constants)}))
             fresh.replace(self.path / PARENT_FILE)  # whole at any moment: jobs read it without the lock
-            self._sign.write_text(json.dumps(environment.process_tags()))
-        threading.Thread(target=self._beat, daemon=True).start()
+            self._write_sign()
+        self._heartbeat.start()
         return run_id
 
     def leave(self) -> bool:
@@ -52,27 +51,34 @@ class SweepFolder:
         Returns:
             Whether it was the last: no other process starts jobs of this multirun.
         """
-        self._left.set()
+        self._heartbeat.stop()
         with self._lock():
-            self._sign.touch()
+            self._write_sign()
             now = self._sign.stat().st_mtime  # by the clock of the file system, as the others' are
             self._sign.unlink()
-            return not any(self._at_work(sign, now) for sign in self._sign.parent.iterdir())
+            return not any(self._is_at_work(sign, now) for sign in self._sign.parent.iterdir())
 
     def read(self) -> dict[str, Any]:
         """`run_id` and `constants`; nothing before a process has signed in."""
         file = self.path / PARENT_FILE
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
-    def _at_work(self, sign: Path, now: float) -> bool:
-        gone = environment.process_gone(json.loads(sign.read_text()), over=now - sign.stat().st_mtime > SILENCE_S)
+    def _write_sign(self) -> None:
+        """Make this process's sign as new as can be; whole at any moment, since others read it meanwhile."""
+        try:
+            os.utime(self._sign)
+        except FileNotFoundError:  # it is new, or another process took this one for gone
+            fresh = self.path / f"{self._sign.name}.new"
+            fresh.write_text(json.dumps(environment.process_tags()))
+            fresh.replace(self._sign)
+
+    def _is_at_work(self, sign: Path, now: float) -> bool:
+        """Whether the process of a sign starts jobs still; the sign of one that has gone is removed."""
+        silent = liveness.is_silent(now - sign.stat().st_mtime)
+        gone = environment.process_has_ended(json.loads(sign.read_text()), if_unknown=silent)
         if gone:
             sign.unlink()
         return not gone
-
-    def _beat(self) -> None:
-        while not self._left.wait(BEAT_S):
-            self._sign.touch()
 
     def _lock(self) -> FileLock:
         return FileLock(self.path / ".parent.lock")
@@ -82,7 +88,7 @@ def of(hydra_cfg: Any) -> SweepFolder:
     """The folder of a multirun.
 
     Args:
-        hydra_cfg: `HydraConfig.get()`.
+        hydra_cfg: `HydraConfig.get()`, or the entry `hydra` of a whole config.
     """
     return SweepFolder(Path(hydra_cfg.runtime.cwd) / hydra_cfg.sweep.dir)
 

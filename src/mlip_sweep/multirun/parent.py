@@ -15,10 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.multirun import folder, trials
+from mlip_sweep.multirun.direction import check_direction
 from mlip_sweep.multirun.names import constants
 from mlip_sweep.multirun.progress import SweepBar, grid_size
-from mlip_sweep.tracking import environment, read, store
-from mlip_sweep.tracking.run import RunRecord, stopped, terminable, timestamp
+from mlip_sweep.tracking import read, store
+from mlip_sweep.tracking.run import RunRecord, stopped, terminable
+from mlip_sweep.tracking.sweep import open_sweep, reopen_sweep
 
 log = logging.getLogger(__name__)
 
@@ -53,49 +55,48 @@ class SweepParent(Callback):
 class _OpenSweep:
     """The parent run while its jobs are at work."""
 
+    rec: RunRecord
+
     def __init__(self, config: DictConfig) -> None:
+        check_direction(config)
         self.uri = store.prepare(config.tracking.uri)
         self.experiment = str(config.tracking.experiment)
-        self._experiment_id = store.experiment_id(self.uri, self.experiment)
+        store.experiment_id(self.uri, self.experiment)  # makes it where it is new
         self._config = config
         self.folder = folder.of(config.hydra)
         read.close_abandoned(self.uri, self.experiment)
-        run_id = self.folder.join(self._parent, constants(list(config.hydra.overrides.task)))
-        self.rec = RunRecord(self.uri, self._experiment_id, run_id)
-        self.name = store.client(self.uri).get_run(run_id).info.run_name
+        self.folder.join(self._parent, constants(list(config.hydra.overrides.task)))
+        self.name = self.rec.stored_name()
         total = grid_size(config)
         silent = OmegaConf.select(config, "trainer.progress") is False  # else the runs draw their own bars
-        self._bar = SweepBar(self.uri, self.experiment, run_id, total) if total and silent else None
+        self._bar = SweepBar(self.uri, self.experiment, self.rec.run_id, total) if total and silent else None
         self._signals = ExitStack()
         self._signals.enter_context(terminable())
         # Hydra leaves on_multirun_end out after an interrupt, and after a grid in which one job has failed.
         atexit.register(self._end_early)
 
     def _parent(self, known: str | None) -> str:
-        """The parent that this folder knows, or that a resumed grid had in another folder; else a new one."""
+        """Open the parent that this folder knows, or that a resumed grid had in another folder; else a new one."""
         stored = {run.run_id: run for run in read.stored_sweeps(self.uri, self.experiment)}
         if known not in stored and OmegaConf.select(self._config, "resume"):
             same = [run.run_id for run in stored.values() if self._described().items() <= run.tags.items()]
             known = same[-1] if same else None
-        if known not in stored:
-            return self._new()
-        store.reopen(self.uri, str(known), environment.process_tags())
-        return str(known)
+        if known is not None and known in stored:
+            self.rec = reopen_sweep(self.uri, self.experiment, known)
+        else:
+            self.rec = self._new()
+        return self.rec.run_id
 
     def _described(self) -> dict[str, str]:
         """What makes two multiruns the same sweep."""
         typed = [text for text in self._config.hydra.overrides.task if not text.startswith("resume=")]
         return {CONFIG_NAME: str(self._config.hydra.job.config_name), OVERRIDES: " ".join(typed) or "none"}
 
-    def _new(self) -> str:
+    def _new(self) -> RunRecord:
         config = self._config
-        tags = {"kind": "sweep", **self._described(), **environment.recorded(), **environment.process_tags()}
-        name = f"{config.hydra.job.config_name or config.hydra.job.name} {timestamp()}"
-        client = store.client(self.uri)
-        run_id = str(client.create_run(self._experiment_id, tags=tags, run_name=name).info.run_id)
+        name = config.hydra.job.config_name or config.hydra.job.name
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        client.log_text(run_id, OmegaConf.to_yaml(own), "config.yaml")
-        return run_id
+        return open_sweep(self.uri, self.experiment, str(name), tags=self._described(), config=OmegaConf.to_yaml(own))
 
     def end(self) -> None:
         """Every job has returned: compare their runs, show it, close the parent.
@@ -110,7 +111,7 @@ class _OpenSweep:
         interrupted = stopped.is_set() or isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
         try:
             self._close(interrupted=interrupted)
-        except Exception:  # nobody is left to hear it: the record is
+        except Exception:  # the process is ending: what went wrong stands in the parent's record
             log.debug("the sweep ended early", exc_info=True)
 
     def _close(self, *, interrupted: bool) -> None:
@@ -130,10 +131,10 @@ class _OpenSweep:
     def _conclude(self) -> None:
         """Put the runs side by side, and say which is best."""
         from mlip_sweep.comparison.compare import compare
-        from mlip_sweep.multirun.best import crown
+        from mlip_sweep.multirun.best import record_best
 
-        read.close_abandoned(self.uri, self.experiment, self.rec.run_id, over=True)
-        trials.tell(self.uri, read.stored_runs(self.uri, self.experiment, self.rec.run_id), self.folder.path)
+        read.close_abandoned(self.uri, self.experiment, self.rec.run_id, all_have_ended=True)
+        trials.tag_runs(self.uri, read.stored_runs(self.uri, self.experiment, self.rec.run_id), self._config.hydra)
         stored = read.stored_runs(self.uri, self.experiment, self.rec.run_id)
         children = [run for run in stored if read.SUPERSEDED not in run.tags]
         finished = sum(run.status == "FINISHED" for run in children)
@@ -143,11 +144,11 @@ class _OpenSweep:
         if finished == 0:
             raise InputError(f"sweep {self.name}: none of its {len(children)} runs has finished")
         output = self.folder.path / "comparison"
-        found = compare(self.uri, self.experiment, self.rec.run_id, output)
+        comparison = compare(self.uri, self.experiment, self.rec.run_id, output)
         self.rec.artifact(output, "comparison")
-        best = crown(self.rec, children, self._config)
-        self.rec.description("\n".join(f"- {line}" for line in [*best, *found.findings]))
-        found.show(self.name)
+        best = record_best(self.rec, children, self._config)
+        self.rec.description("\n".join(f"- {line}" for line in [*best, *comparison.findings]))
+        comparison.show(self.name)
 
     def _disarm(self) -> None:
         if self._bar is not None:

@@ -1,21 +1,24 @@
 """What a search knows of its trials, for the record of their runs."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from hydra.types import RunMode
 
-from hydra_plugins.optuna_async_sweeper.config import RESULT_FILES, TRIALS_FILE
-from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import StoredRun
+from mlip_sweep.tracking.sweep import tag_children
+from optuna_async.config import RESULT_FILES, study_of
+from optuna_async.trials import TrialSummary, UnreadableStudyError, read_trials
 
 STUDY = "optuna.study_name"
 NUMBER = "optuna.trial_number"
 STATE = "optuna.trial_state"
 REASON = "optuna.trial_reason"
 RETRY_OF = "optuna.retry_of"
+
+log = logging.getLogger(__name__)
 
 
 def tags(hydra_cfg: Any) -> dict[str, str]:
@@ -35,19 +38,29 @@ def files(folder: Path) -> list[Path]:
     return [folder / name for name in RESULT_FILES if (folder / name).is_file()]
 
 
-def tell(uri: str, runs: Sequence[StoredRun], folder: Path) -> None:
-    """Tag the runs of a search with the states of their trials, and the reason where one has failed."""
-    table = folder / TRIALS_FILE
-    if not table.is_file():
+def tag_runs(uri: str, runs: Sequence[StoredRun], hydra_cfg: Any) -> None:
+    """Tag the runs of a search with the states of their trials, and the reason where one has failed.
+
+    A study whose storage cannot be read now costs the runs these tags, and a warning, but no comparison.
+
+    Args:
+        uri: URI of a prepared store.
+        runs: The children of the sweep.
+        hydra_cfg: The entry `hydra` of the multirun's config.
+    """
+    study = study_of(hydra_cfg)
+    if study is None:
         return
-    trials = pd.read_csv(table, index_col="number", keep_default_na=False, dtype=str)
-    client = store.client(uri)
-    for run in runs:
-        number = run.tags.get(NUMBER, "")
-        if not number.isdecimal() or int(number) not in trials.index:
-            continue
-        trial = trials.loc[int(number)]
-        told = {STATE: trial["state"].lower(), REASON: trial["reason"], RETRY_OF: trial["retry_of"]}
-        for name, value in told.items():
-            if value and run.tags.get(name) != value:
-                client.set_tag(run.run_id, name, value)
+    try:
+        trials = {str(trial.number): trial for trial in read_trials(study)}
+    except UnreadableStudyError as error:
+        log.warning("the runs are not tagged with the states of their trials: %s", error)
+        return
+    # A sweep may have found runs of another study finished, and gathered them under its parent.
+    of_trials = [run for run in runs if run.tags.get(STUDY) == study.name and run.tags.get(NUMBER) in trials]
+    tag_children(uri, of_trials, {run.run_id: _tags_of(trials[run.tags[NUMBER]]) for run in of_trials})
+
+
+def _tags_of(trial: TrialSummary) -> dict[str, str]:
+    described = {STATE: trial.state, REASON: trial.reason, RETRY_OF: trial.retry_of}
+    return {name: str(value) for name, value in described.items() if value is not None}

@@ -4,10 +4,18 @@ import getpass
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+
+from optuna_async import liveness
+from optuna_async.liveness import ProcessIdentity
+
+HOST = "system.host"  # tags of a run: the process that it belongs to
+PROCESS = "system.process"
+SINCE = " since "  # between number and start time
 
 PACKAGES = (
     "mlip_sweep",
@@ -61,7 +69,7 @@ def origin() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """Host, processors, memory, accelerator, and the process, by which `process_gone` knows a run that was killed."""
+    """Processors, memory, accelerator, and the process, by which `process_has_ended` knows a run that was killed."""
     import torch
 
     process = psutil.Process()
@@ -75,33 +83,28 @@ def machine() -> dict[str, str]:
     }
 
 
-def process_tags(number: int | None = None) -> dict[str, str]:
-    """Tags that name a process, this one by default, beyond doubt: host, number, and the time of its start."""
-    process = psutil.Process(number)
-    return {
-        "system.host": platform.node(),
-        "system.process": f"{process.pid} since {process.create_time():.2f}",
-    }
+def process_tags(pid: int | None = None) -> dict[str, str]:
+    """Tags that name a process of this host, by default this one, beyond doubt."""
+    process = liveness.identity(pid)
+    return {HOST: process.host, PROCESS: f"{process.pid}{SINCE}{process.started:.2f}"}
 
 
-def process_gone(tags: dict[str, str], *, over: bool) -> bool:
+def process_has_ended(tags: Mapping[str, str], *, if_unknown: bool) -> bool:
     """Whether the process that wrote `process_tags` has ended.
 
     Args:
-        tags: of a run.
-        over: the answer for a process of another host, which cannot be asked, and for this process itself.
+        tags: Tags of a run.
+        if_unknown: The answer where the tags cannot tell: for a process of another host, which cannot be asked, and for
+            this process, which may have left the run behind.
     """
-    if tags.get("system.host") != platform.node():
-        return over
-    number, _, started = tags.get("system.process", "").partition(" since ")
+    pid, _, started = tags.get(PROCESS, "").partition(SINCE)
     try:
-        process = psutil.Process(int(number))
-        if process.pid == os.getpid():
-            return over
-        # Numbers of processes are used again: another start time is another process.
-        return abs(process.create_time() - float(started)) > 0.1
-    except (psutil.NoSuchProcess, ValueError):
-        return True
+        process = ProcessIdentity(tags.get(HOST, ""), int(pid), float(started))
+    except ValueError:  # a run without such tags
+        return if_unknown
+    if liveness.is_this_process(process):
+        return if_unknown
+    return liveness.has_ended(process, if_elsewhere=if_unknown)
 
 
 def _git(folder: Path, *arguments: str) -> str:

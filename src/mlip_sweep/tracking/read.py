@@ -96,15 +96,15 @@ def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
         return local.read_bytes()
 
 
-def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, over: bool = False) -> list[str]:
+def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, all_have_ended: bool = False) -> list[str]:
     """Mark as FAILED the runs that are RUNNING by name only: killed with no chance to say so.
 
     Args:
-        uri: a prepared store.
-        experiment: name.
-        parent: only the runs of this sweep.
-        over: every job has returned, so that also those of this process, and of other hosts, which cannot be asked,
-            have ended.
+        uri: URI of a prepared store.
+        experiment: Name of the experiment.
+        parent: The sweep whose runs are looked at; None for all runs.
+        all_have_ended: Whether every job has returned, so that also the runs of this process, and of other hosts, which
+            cannot be asked, have ended.
 
     Returns:
         The names of the runs that were closed.
@@ -112,7 +112,7 @@ def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, ove
     client = store.client(uri)
     closed = []
     for run in _all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}'" if parent else ""):
-        if run.status == "RUNNING" and environment.process_gone(run.tags, over=over):
+        if run.status == "RUNNING" and environment.process_has_ended(run.tags, if_unknown=all_have_ended):
             client.set_tag(run.run_id, "error", "its process ended without a word (killed, or out of memory)")
             client.set_terminated(run.run_id, "FAILED")
             closed.append(run.name)

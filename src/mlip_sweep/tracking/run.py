@@ -107,6 +107,10 @@ class RunRecord:
         """The run's tags, as they are stored."""
         return dict(self._client.get_run(self.run_id).data.tags)
 
+    def stored_name(self) -> str:
+        """The run's name, as it is stored."""
+        return str(self._client.get_run(self.run_id).info.run_name)
+
     def description(self, text: str) -> None:
         """What the run's page in the UI says first, in Markdown."""
         self.tag("mlflow.note.content", text)
@@ -220,8 +224,7 @@ def record(
         if run_id is not None:
             store.reopen(uri, run_id, described)
         else:
-            made = store.client(uri).create_run(experiment_id, tags=described, run_name=name)
-            run_id = str(made.info.run_id)
+            run_id = store.create_run(uri, experiment_id, name, described)
         rec = RunRecord(uri, experiment_id, run_id)
         try:
             if params and not goes_on:

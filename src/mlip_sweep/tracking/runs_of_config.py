@@ -79,6 +79,6 @@ class RunsOfConfig:
             if "pruned" not in run.tags
             and (
                 run.status in ("FAILED", "KILLED")
-                or (run.status == "RUNNING" and environment.process_gone(run.tags, over=unreachable_counts))
+                or (run.status == "RUNNING" and environment.process_has_ended(run.tags, if_unknown=unreachable_counts))
             )
         ]

@@ -106,9 +106,19 @@ def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     mlflow_client = client(uri)
     for name in {"error", "error.phase"} & mlflow_client.get_run(run_id).data.tags.keys():
         mlflow_client.delete_tag(run_id, name)
-    for name, value in tags.items():
-        mlflow_client.set_tag(run_id, name, value)
+    set_tags(uri, run_id, tags)
     mlflow_client.update_run(run_id, status="RUNNING")
+
+
+def create_run(uri: str, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+    """Open a run in a prepared store, and answer its id."""
+    return str(client(uri).create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id)
+
+
+def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
+    """Tag a run of a prepared store."""
+    for name, value in tags.items():
+        client(uri).set_tag(run_id, name, value)
 
 
 def ui_hint(uri: str, run_id: str | None = None) -> str:

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_async_sweeper._space import Space
+from optuna_async.space import Space
 
 FIXED = "fixed_params"  # Optuna's own name for the parameters of a trial that were chosen beforehand
 
@@ -30,42 +30,45 @@ class Grid(GridSampler):
             study._storage.set_trial_system_attr(trial._trial_id, FIXED, point)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """Nothing."""
+        """Do nothing: the sweeper knows when the grid ends."""
 
 
 def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSampler], int | None]:
-    """A function from the number of the next trial to the sampler that chooses it, and the size of the grid, if any.
+    """A function from the number of a trial to the sampler that chooses its parameters, and the size of a grid.
 
     With a seed, every trial gets a sampler whose random numbers follow from the seed and the trial's number. A study
     that is taken up again, or shared by several processes, then neither repeats draws nor changes them. Optuna's
     samplers keep what they have learnt in the study, so that nothing is lost.
 
     Args:
-        config: with `_target_`; keys of null are left to Optuna.
-        space: of the study.
+        config: Config of the sampler, with `_target_`; keys of null are left to Optuna.
+        space: The search space of the study.
+
+    Returns:
+        The function, and the number of points of the grid; None for a sampler that is no grid.
 
     Raises:
-        ConfigCompositionException: the sampler cannot be made.
+        ConfigCompositionException: The sampler cannot be made.
     """
-    given = _given(config, "sampler")
-    target = _class(given["_target_"])
+    chosen = _settings(config, "sampler")
+    target = _class(chosen["_target_"])
     if target is GridSampler:
         if space.custom:
             raise ConfigCompositionException("hydra/sweeper/sampler=grid: custom_search_space has no grid")
-        grid = Grid(space.grid(), seed=given.get("seed"))
+        grid = Grid(space.grid(), seed=chosen.get("seed"))
         return lambda number: grid, len(grid._all_grids)
     if target is CmaEsSampler and find_spec("cmaes") is None:  # which Optuna finds out in the middle of a study only
         raise ConfigCompositionException("hydra/sweeper/sampler=cmaes needs the package cmaes: pip install cmaes")
-    seed = given.pop("seed", None)
+    seed = chosen.pop("seed", None)
     if seed is None or issubclass(target, QMCSampler):  # whose sequence is one for the whole study
-        sampler = _made({**given, **({} if seed is None else {"seed": seed})}, "sampler")
+        sampler = _instantiate({**chosen, **({} if seed is None else {"seed": seed})}, "sampler")
         return lambda number: sampler, None
 
     def seeded(number: int) -> BaseSampler:
         state = np.random.SeedSequence([int(seed), number]).generate_state(1)[0]
-        return _made({**given, "seed": int(state) % 2**31}, "sampler")
+        return _instantiate({**chosen, "seed": int(state) % 2**31}, "sampler")
 
-    seeded(0)  # refuses its arguments now
+    seeded(0)  # so that wrong arguments are refused before the first trial
     return seeded, None
 
 
@@ -73,12 +76,12 @@ def make_pruner(config: Any) -> BasePruner:
     """A pruner from its config.
 
     Raises:
-        ConfigCompositionException: it cannot be made.
+        ConfigCompositionException: The pruner cannot be made.
     """
-    return _made(_given(config, "pruner"), "pruner")
+    return _instantiate(_settings(config, "pruner"), "pruner")
 
 
-def _given(config: Any, what: str) -> dict[str, Any]:
+def _settings(config: Any, what: str) -> dict[str, Any]:
     content = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else None
     if not isinstance(content, dict) or "_target_" not in content:
         raise ConfigCompositionException(f"hydra.sweeper.{what}={config}: give an entry with _target_")
@@ -92,10 +95,10 @@ def _class(target: str) -> type:
         raise ConfigCompositionException(f"hydra.sweeper.sampler: {' '.join(str(error).split())}") from None
 
 
-def _made(given: dict[str, Any], what: str) -> Any:
+def _instantiate(settings: dict[str, Any], what: str) -> Any:
     try:
-        return instantiate(given)
+        return instantiate(settings)
     except Exception as error:  # Hydra wraps whatever a constructor raises
         cause = error.__cause__ or error
         line = " ".join(str(cause).split())
-        raise ConfigCompositionException(f"hydra.sweeper.{what}={given['_target_']}: {line}") from None
+        raise ConfigCompositionException(f"hydra.sweeper.{what}={settings['_target_']}: {line}") from None

@@ -1,4 +1,4 @@
-"""What became of a trial, told in one line."""
+"""What became of a trial: its values, or a reason in one line."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ KILLED = "killed"
 # … and a sweep that ended around it, which is nobody's failure.
 INTERRUPTED = "interrupted"
 
-LINE = 300  # characters of a reason
+REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ def kind_of(reason: str) -> str:
 def reason(kind: str, text: str) -> str:
     """One line of text behind the kind of failure."""
     line = " ".join(text.split())
-    return f"{kind}: {line if len(line) <= LINE else line[: LINE - 1] + '…'}"
+    return f"{kind}: {line if len(line) <= REASON_CHARACTERS else line[: REASON_CHARACTERS - 1] + '…'}"
 
 
 def judged(values: Any, n_objectives: int) -> Outcome:
     """What a trial has returned, as Optuna can take it.
 
     Args:
-        values: whatever the task function returned.
-        n_objectives: numbers that the study wants.
+        values: Whatever the task function returned.
+        n_objectives: How many numbers the study wants.
     """
     several = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     if len(several) != n_objectives:
@@ -75,7 +75,7 @@ def of_exception(error: BaseException) -> Outcome:
         return Outcome(reason=reason(KILLED, f"signal {int(error.code) - 128}") if by_signal else reason(ERROR, text))  # type: ignore[arg-type]
     if "UncompletedJobError" in names:  # submitit raises it within the task, where a job may not be queued again
         return of_launch_error(error)
-    if _no_memory(error, names):
+    if _is_out_of_memory(error, names):
         return Outcome(reason=reason(MEMORY, text))
     return Outcome(reason=reason(ERROR, text))
 
@@ -97,8 +97,8 @@ def of_exit(code: int | None, *, memory_killer: bool) -> Outcome:
     """What the end of a worker's process means.
 
     Args:
-        code: exit status; negative for a signal.
-        memory_killer: the kernel has killed something for memory meanwhile.
+        code: The exit status; negative for a signal.
+        memory_killer: Whether the kernel has killed a process for its memory meanwhile.
     """
     if code is not None and code < 0:
         if code == -9 and memory_killer:
@@ -116,12 +116,12 @@ def memory_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _no_memory(error: BaseException, names: set[str]) -> bool:
+def _is_out_of_memory(error: BaseException, names: set[str]) -> bool:
     if names & {"MemoryError", "OutOfMemoryError"}:
         return True
     # torch raises a plain RuntimeError when memory of the CPU runs out
-    said = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return any(words in str(cause) for cause in _causes(error) for words in said)
+    messages = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return any(words in str(cause) for cause in _causes(error) for words in messages)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

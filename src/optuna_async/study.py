@@ -1,7 +1,5 @@
 """A stored study: taken up again, shared by processes, with its trials counted as the user counts them."""
 
-import os
-import platform
 import time
 import uuid
 from collections.abc import Callable
@@ -9,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from filelock import FileLock
 from hydra.errors import ConfigCompositionException
 from optuna.samplers import BaseSampler
@@ -17,20 +14,21 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
-from hydra_plugins.optuna_async_sweeper._outcome import Outcome
-from hydra_plugins.optuna_async_sweeper._sampler import FIXED
-from hydra_plugins.optuna_async_sweeper._space import Space, differences
-from hydra_plugins.optuna_async_sweeper._storage import study_id
+from optuna_async import liveness
+from optuna_async import outcome as outcomes
+from optuna_async.liveness import Heartbeat, ProcessIdentity
+from optuna_async.outcome import Outcome
+from optuna_async.sampler import FIXED
+from optuna_async.space import Space, differences
+from optuna_async.storage import study_id
+from optuna_async.trials import REASON, RETRY_OF
 
-BEAT_S = 30.0  # between two signs of life of a sweep
-SILENCE_S = 600.0  # after which a sweep on another host counts as gone
+# Attributes of a stored study,
 SPACE = "search_space"
 FIXED_OVERRIDES = "fixed"
 IDENTITY = "identity"
-REASON = "reason"
-RETRY_OF = "retry_of"
-OWNER = "owner"
+LAST_SEEN = "seen {owner}"  # when a sweep has given its last sign of life
+OWNER = "owner"  # and of a trial: the sweep that runs it
 # Trials that ended so leave their place among n_trials to another: the same once more, or a new one.
 PLACE_IS_FREE = (outcomes.KILLED, outcomes.INTERRUPTED)
 
@@ -39,18 +37,18 @@ class SweepStudy:
     """The study, as the one process that asks and tells here sees it.
 
     Args:
-        name: of the study.
-        storage: where it is kept.
+        name: Name of the study in its storage.
+        storage: Where the study is kept.
         directions: "minimize" or "maximize", for each objective.
-        space: to be searched.
-        sampler: number of a trial -> the sampler that chooses it.
-        pruner: of the study.
-        n_trials: total.
-        grid: no trial can stand in for another: one that is interrupted is tried again as often as it takes.
-        lock: a file, shared by all processes that work on the study.
+        space: The space to be searched.
+        sampler: A function from the number of a trial to the sampler that chooses its parameters.
+        pruner: The pruner of the study.
+        n_trials: Total number of trials.
+        lock: A file that is shared by all processes that work on the study.
+        grid: Whether no trial can stand in for another; one that is interrupted is then repeated as often as it takes.
 
     Raises:
-        ConfigCompositionException: the stored study has another search space or other directions.
+        ConfigCompositionException: The stored study has another search space or other directions.
     """
 
     def __init__(
@@ -72,8 +70,8 @@ class SweepStudy:
         self._sampler = sampler
         self._grid = grid
         self._lock = FileLock(lock)
-        self._owner = this_process()
-        self._beaten = -BEAT_S
+        self._owner = str(liveness.identity())
+        self._heartbeat = Heartbeat(self._sign)
         with self._lock:
             self.study = optuna.create_study(
                 study_name=name,
@@ -82,10 +80,10 @@ class SweepStudy:
                 pruner=pruner,
                 load_if_exists=True,
             )
-            self._check(directions)
+            self._refuse_another_space(directions)
             self.beat()
 
-    def _check(self, directions: list[str]) -> None:
+    def _refuse_another_space(self, directions: list[str]) -> None:
         now = {**self.space.described(), "direction": ", ".join(directions)}
         stored = self.study.user_attrs.get(SPACE, {}) if self.trials() else self.space.described()
         stored = {**stored, "direction": ", ".join(word.name.lower() for word in self.study.directions)}
@@ -101,11 +99,11 @@ class SweepStudy:
 
     @property
     def identity(self) -> str:
-        """Of this study, and no other of the same name."""
+        """A text that this study has, and no other of the same name."""
         return str(self.study.user_attrs[IDENTITY])
 
-    def refixed(self) -> list[str]:
-        """What the command line fixes otherwise than the start before it did, a line for each."""
+    def changed_overrides(self) -> list[str]:
+        """The fixed overrides that differ from those of the start before, one line for each."""
         now = dict(self.space.fixed)
         stored = self.study.user_attrs.get(FIXED_OVERRIDES, now)
         self.study.set_user_attr(FIXED_OVERRIDES, now)
@@ -115,34 +113,41 @@ class SweepStudy:
         """All trials, as they are now in the storage."""
         return self.storage.get_all_trials(study_id(self.study), deepcopy=False)
 
-    def taken(self, trials: list[FrozenTrial], *, running: bool = True) -> int:
-        """How many trials count towards the total: those that run, and those that have ended by themselves."""
-        again = repeated(trials)
+    def count(self, trials: list[FrozenTrial], *, running: bool = True) -> int:
+        """How many trials count towards the total: those that ended by themselves and, with `running`, that run now."""
+        repeated = repeated_numbers(trials)
 
         def counts(trial: FrozenTrial) -> bool:
             if trial.state == TrialState.FAIL:
                 kind = outcomes.kind_of(trial.user_attrs.get(REASON, ""))
                 # A point of the grid that is killed again and again is lost; elsewhere a new trial makes up for it.
-                return kind not in PLACE_IS_FREE or (self._grid and trial.number not in again)
+                return kind not in PLACE_IS_FREE or (self._grid and trial.number not in repeated)
             return trial.state.is_finished() or (running and trial.state == TrialState.RUNNING)
 
         return sum(map(counts, trials))
 
     def beat(self) -> None:
-        """Say, now and then, that this process is at work: processes on other hosts cannot look."""
-        if time.monotonic() - self._beaten >= BEAT_S:
-            self._beaten = time.monotonic()
-            self.study.set_user_attr(f"seen {self._owner}", time.time())
+        """Say, now and then, that this process is at work, since processes on other hosts cannot look."""
+        self._heartbeat.beat()
+
+    def _sign(self) -> None:
+        self.study.set_user_attr(LAST_SEEN.format(owner=self._owner), time.time())
 
     def claim(self, configure: Callable[[Trial], None] | None = None) -> Trial | None:
-        """The next trial, or None where the total is reached.
+        """Ask for the next trial.
 
         Args:
-            configure: suggests parameters beyond the space.
+            configure: Suggests parameters beyond the space.
+
+        Returns:
+            None where the total is reached.
+
+        Raises:
+            ConfigCompositionException: The parameters of the trial could not be chosen.
         """
         with self._lock:
             trials = self.trials()
-            if self.taken(trials) >= self.n_trials:
+            if self.count(trials) >= self.n_trials:
                 return None
             self.study.sampler = self._sampler(len(trials))
             trial = self.study.ask()
@@ -163,7 +168,7 @@ class SweepStudy:
             return trial
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """Record what became of a trial, and line it up again where it was killed."""
+        """Record what became of a trial, and queue it again where it was killed."""
         trial = self.trials()[number]
         if trial.state.is_finished():
             return
@@ -178,34 +183,32 @@ class SweepStudy:
         else:
             self.study.tell(number, outcome.values)
 
-    def take_up(self) -> list[int]:
-        """Close the trials whose sweep has gone, and line each up again.
+    def close_abandoned(self) -> list[int]:
+        """Close the trials whose sweep has gone, and queue each of them again.
 
         Returns:
             Their numbers.
         """
         with self._lock:
-            gone = [trial for trial in self.trials() if trial.state == TrialState.RUNNING and self._abandoned(trial)]
-            for trial in gone:
+            running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
+            abandoned = [trial for trial in running if self._is_abandoned(trial)]
+            for trial in abandoned:
                 self.tell(
                     trial.number, Outcome(reason=outcomes.reason(outcomes.INTERRUPTED, "its sweep ended around it"))
                 )
-        return [trial.number for trial in gone]
+        return [trial.number for trial in abandoned]
 
-    def _abandoned(self, trial: FrozenTrial) -> bool:
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER)
         if owner is None:
             return True  # its process ended between asking and signing, which happens under the lock
-        if owner == self._owner:
-            return False
-        host, _, process = owner.partition(" ")
-        if host == platform.node():
-            return not _alive(process)
-        seen = self.study.user_attrs.get(f"seen {owner}", 0.0)
-        return time.time() - float(seen) > SILENCE_S
+        last_seen = float(self.study.user_attrs.get(LAST_SEEN.format(owner=owner), 0.0))
+        return liveness.has_ended(
+            ProcessIdentity.parse(owner), if_elsewhere=liveness.is_silent(time.time() - last_seen)
+        )
 
     def _retry(self, trial: FrozenTrial, kind: str) -> None:
-        """Line a trial up again, once; after that, another takes its place."""
+        """Queue a trial again, once; after that, another takes its place."""
         if RETRY_OF in trial.user_attrs and not (self._grid and kind == outcomes.INTERRUPTED):
             return
         if any(other.user_attrs.get(RETRY_OF) == trial.number for other in self.trials()):
@@ -218,8 +221,8 @@ class SweepStudy:
         self.storage.set_trial_user_attr(trial._trial_id, key, value)
 
 
-def repeated(trials: list[FrozenTrial]) -> set[int]:
-    """Numbers of the trials that another one repeats."""
+def repeated_numbers(trials: list[FrozenTrial]) -> set[int]:
+    """The numbers of the trials that another one repeats."""
     return {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
 
 
@@ -227,17 +230,3 @@ def failed(trial: FrozenTrial) -> bool:
     """Whether a trial failed, and not only the sweep around it."""
     interrupted = outcomes.kind_of(trial.user_attrs.get(REASON, "")) == outcomes.INTERRUPTED
     return trial.state == TrialState.FAIL and not interrupted
-
-
-def this_process() -> str:
-    """A name of this process that no other has: host, number, time of its start."""
-    process = psutil.Process(os.getpid())
-    return f"{platform.node()} {process.pid}/{process.create_time():.2f}"
-
-
-def _alive(process: str) -> bool:
-    number, _, started = process.partition("/")
-    try:
-        return abs(psutil.Process(int(number)).create_time() - float(started)) <= 0.1
-    except (psutil.NoSuchProcess, ValueError):
-        return False

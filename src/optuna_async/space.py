@@ -20,22 +20,22 @@ from optuna.distributions import (
 
 @dataclass(frozen=True)
 class Space:
-    """What varies, and what is fixed."""
+    """Which parameters vary, and which are fixed."""
 
     distributions: dict[str, BaseDistribution]  # by the key of an override
     fixed: dict[str, str]  # key of an override -> the override itself
     custom: str | None = None  # a function that suggests more
 
     def described(self) -> dict[str, str]:
-        """By parameter, a text by which two spaces can be compared."""
-        found = {key: distribution_to_json(distribution) for key, distribution in self.distributions.items()}
-        return {**found, **({"custom_search_space": self.custom} if self.custom else {})}
+        """For each parameter a text by which two spaces can be compared."""
+        texts = {key: distribution_to_json(distribution) for key, distribution in self.distributions.items()}
+        return {**texts, **({"custom_search_space": self.custom} if self.custom else {})}
 
     def grid(self) -> dict[str, list[Any]]:
         """Every value of every parameter.
 
         Raises:
-            ConfigCompositionException: a parameter is continuous.
+            ConfigCompositionException: A parameter is continuous.
         """
         return {key: _values(key, distribution) for key, distribution in self.distributions.items()}
 
@@ -47,16 +47,16 @@ class Space:
 def parse_space(
     params: Mapping[str, Any], arguments: Sequence[str], custom: str | None, loader: ConfigLoader | None = None
 ) -> Space:
-    """Join the `params` of the config and the command line, which goes first.
+    """Join the `params` of the config and the command line, which takes precedence.
 
     Args:
-        params: parameter -> sweep, or a fixed value.
-        arguments: overrides of the command line.
-        custom: dotted name of a function that suggests more.
-        loader: knows the choices of a group, for `glob()`.
+        params: Parameter to its sweep, or to a fixed value.
+        arguments: The overrides of the command line.
+        custom: Dotted name of a function that suggests more parameters.
+        loader: Hydra's loader, which knows the choices of a config group, for `glob()`.
 
     Raises:
-        ConfigCompositionException: a parameter cannot be read.
+        ConfigCompositionException: A parameter cannot be read.
     """
     parser = OverridesParser.create(config_loader=loader)
     distributions: dict[str, BaseDistribution] = {}
@@ -66,10 +66,10 @@ def parse_space(
         overrides = parser.parse_overrides([*lines, *arguments])
     except OverrideParseException as error:
         raise ConfigCompositionException(f"search space: {error}") from None
-    place: dict[tuple[str, str | None], Override] = {}
+    by_key: dict[tuple[str, str | None], Override] = {}
     for override in overrides:
-        place[override.key_or_group, override.package] = override  # the last word counts
-    for override in place.values():
+        by_key[override.key_or_group, override.package] = override  # of one key, the last counts
+    for override in by_key.values():
         key = override.get_key_element()
         if override.is_sweep_override():
             distributions[key] = _distribution(key, override)

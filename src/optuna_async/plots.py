@@ -1,4 +1,4 @@
-"""A study's plots, as Optuna draws them, on one page that needs no network."""
+"""A study's plots, as Optuna draws them, on one HTML page that needs no network."""
 
 import html
 import logging
@@ -13,22 +13,22 @@ from optuna import visualization
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hydra_plugins.optuna_async_sweeper.config import PLOTS_FILE
+from optuna_async.config import PLOTS_FILE
 
-ENOUGH = 2  # completed trials from which on there is something to see
+MIN_COMPLETE = 2  # trials, below which a plot shows nothing
 
 log = logging.getLogger(__name__)
 
 
 def draw(study: optuna.Study, trials: list[FrozenTrial], folder: Path) -> None:
     """Write the page; none while hardly a trial is complete."""
-    if sum(trial.state == TrialState.COMPLETE for trial in trials) < ENOUGH:
+    if sum(trial.state == TrialState.COMPLETE for trial in trials) < MIN_COMPLETE:
         return
     parts: list[str] = []
     for title, make in _plots(study, trials):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # one that says what the sign of a target means; it is minded below
+                warnings.simplefilter("ignore")  # of what the sign of a target means, which is handled below
                 figure = make()
         except (ValueError, RuntimeError) as error:  # such as importances for values that are all the same
             log.debug("%s was not drawn: %s", title, error)
@@ -41,7 +41,7 @@ def draw(study: optuna.Study, trials: list[FrozenTrial], folder: Path) -> None:
 
 
 def _plots(study: optuna.Study, trials: list[FrozenTrial]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Titles, and what draws them."""
+    """The title of each plot, and the function that draws it."""
     n = len(study.directions)
     if n in (2, 3):
         yield "Pareto front", partial(visualization.plot_pareto_front, study)

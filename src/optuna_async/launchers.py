@@ -6,16 +6,16 @@ import threading
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 
-from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
-from hydra_plugins.optuna_async_sweeper._outcome import Outcome
+from optuna_async import outcome as outcomes
+from optuna_async.outcome import Outcome
 
 
 class LauncherThreads:
     """Launches that wait for their jobs, each in a thread of its own; Optuna is not touched there.
 
     Args:
-        n_jobs: launches at once.
-        launcher: set up for the sweep.
+        n_jobs: Number of launches at once.
+        launcher: A launcher that is set up for the sweep.
     """
 
     def __init__(self, n_jobs: int, launcher: Launcher) -> None:
@@ -41,7 +41,7 @@ class LauncherThreads:
         self._ended.put((number, outcome))
 
     def wait(self, timeout_s: float) -> list[tuple[int, Outcome]]:
-        """The trials that have ended, after at most `timeout_s`."""
+        """The numbers and outcomes of the trials that have ended, after at most `timeout_s`."""
         try:
             ended = [self._ended.get(timeout=timeout_s)]
             while not self._ended.empty():
@@ -52,4 +52,4 @@ class LauncherThreads:
         return ended
 
     def close(self) -> None:
-        """Nothing: jobs that still wait or run belong to their queue."""
+        """Do nothing: jobs that still wait or run belong to their queue."""

@@ -1,4 +1,4 @@
-"""What a study shows: its progress, its table, its results in a file."""
+"""What a study shows: its progress, its table, and its results in files."""
 
 import logging
 import statistics
@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from hydra_plugins.optuna_async_sweeper import _outcome as outcomes
-from hydra_plugins.optuna_async_sweeper._study import REASON, RETRY_OF, SweepStudy, failed
-from hydra_plugins.optuna_async_sweeper.config import RESULTS_FILE, TRIALS_FILE
+from optuna_async import outcome as outcomes
+from optuna_async.config import RESULTS_FILE, TRIALS_FILE
+from optuna_async.study import SweepStudy, failed
+from optuna_async.trials import REASON, RETRY_OF
 
 ROWS = 40  # of the table
 
@@ -57,7 +58,7 @@ class Progress:
     def show(self) -> None:
         """Bring the line up to date."""
         if not self._bar.disable:
-            self._bar.n = self._study.taken(self._study.trials(), running=False)
+            self._bar.n = self._study.count(self._study.trials(), running=False)
             self._bar.set_postfix_str(self.text(), refresh=True)
 
     def ended(self, number: int) -> None:
@@ -77,7 +78,7 @@ class Progress:
         elif best:
             parts.append(f"best {_number(best[0].values[0])} of trial {best[0].number}")
         seconds = [t.duration.total_seconds() for t in trials if t.state == TrialState.COMPLETE and t.duration]
-        left = self._study.n_trials - self._study.taken(trials, running=False)
+        left = self._study.n_trials - self._study.count(trials, running=False)
         if seconds and left > 0:
             parts.append(f"about {duration(statistics.fmean(seconds) * left / min(self._n_jobs, left))} left")
         return ", ".join(parts)
@@ -89,27 +90,27 @@ def table(study: optuna.Study, trials: list[FrozenTrial]) -> Table:
     shown = trials if len(trials) <= ROWS else _chosen(study, trials, best)
     words = ", ".join(f"{count} {state}" for state, count in counts(trials).items() if count)
     left_out = f"; {len(shown)} shown" if len(shown) < len(trials) else ""
-    made = Table(title=f"{study.study_name}: {words}{left_out}", box=box.SIMPLE_HEAD, title_justify="left")
+    table_of_trials = Table(title=f"{study.study_name}: {words}{left_out}", box=box.SIMPLE_HEAD, title_justify="left")
     several = len(study.directions) > 1
     for column in ("trial", "state", *([f"value {i}" for i in range(len(study.directions))] if several else ["value"])):
-        made.add_column(column, justify="right" if column != "state" else "left", no_wrap=True)
-    made.add_column("time", justify="right", no_wrap=True)
-    made.add_column("parameters and reason")
+        table_of_trials.add_column(column, justify="right" if column != "state" else "left", no_wrap=True)
+    table_of_trials.add_column("time", justify="right", no_wrap=True)
+    table_of_trials.add_column("parameters and reason")
     for trial in shown:
         values = trial.values or [None] * len(study.directions)
         values = [*values, *[None] * (len(study.directions) - len(values))]
-        said = " ".join(f"{key}={_number(value)}" for key, value in trial.params.items())
+        parameters = " ".join(f"{key}={_number(value)}" for key, value in trial.params.items())
         retry = f" (trial {trial.user_attrs[RETRY_OF]} again)" if RETRY_OF in trial.user_attrs else ""
-        made.add_row(
+        table_of_trials.add_row(
             f"{trial.number}{'*' if trial.number in best else ''}",
             trial.state.name.lower(),
             *("" if value is None else _number(value) for value in values),
             duration(trial.duration.total_seconds()) if trial.duration else "",
-            f"{said}{retry}" + (f"\n{trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""),
+            f"{parameters}{retry}" + (f"\n{trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""),
         )
     if best:
-        made.caption = "* on the Pareto front" if several else "* the best"
-    return made
+        table_of_trials.caption = "* on the Pareto front" if several else "* the best"
+    return table_of_trials
 
 
 def show(study: optuna.Study, trials: list[FrozenTrial]) -> None:
@@ -145,9 +146,9 @@ def write_results(study: optuna.Study, trials: list[FrozenTrial], folder: Path) 
 
 def reasons(trials: list[FrozenTrial]) -> str:
     """Why trials failed, the most frequent reason first, with an example of each."""
-    lost = [trial.user_attrs.get(REASON, "unknown") for trial in trials if failed(trial)]
-    examples = {outcomes.kind_of(text): text for text in reversed(lost)}
-    counted = Counter(outcomes.kind_of(text) for text in lost)
+    failures = [trial.user_attrs.get(REASON, "unknown") for trial in trials if failed(trial)]
+    examples = {outcomes.kind_of(text): text for text in reversed(failures)}
+    counted = Counter(outcomes.kind_of(text) for text in failures)
     return "\n".join(f"  {count} × {examples[kind]}" for kind, count in counted.most_common())
 
 
@@ -187,8 +188,8 @@ def _chosen(study: optuna.Study, trials: list[FrozenTrial], best: set[int]) -> l
     sign = -1 if study.directions[0] == StudyDirection.MAXIMIZE else 1
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     complete.sort(key=lambda trial: (trial.number not in best, sign * trial.values[0]))
-    lost = [trial for trial in trials if failed(trial)]
-    chosen = {trial.number for trial in [*complete[: ROWS // 2], *lost[: ROWS // 2]]}
+    failures = [trial for trial in trials if failed(trial)]
+    chosen = {trial.number for trial in [*complete[: ROWS // 2], *failures[: ROWS // 2]]}
     return [trial for trial in trials if trial.number in chosen]
 
 
