@@ -18,6 +18,7 @@ grid (method=full), which is done once; the error of loss-landscapes' own curves
 import argparse
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,8 @@ from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.measurement.landscape.adaptive import SampledLandscape, sample_lines
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
-from mlip_sweep.measurement.landscape.grid import LineLosses, displaceable, evaluate_lines, grid
-from mlip_sweep.models.interface import Potential
+from mlip_sweep.measurement.landscape.grid import Displacements, LineLosses, evaluate_lines, grid
+from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.training.lightning_messages import fewer_messages
 from mlip_sweep.training.loss import MeanSquares
@@ -117,10 +118,11 @@ class OneByOne(pl.LightningModule):
     def __init__(self, model: Potential) -> None:
         super().__init__()
         self.model = model
+        self.predict: Callable[[GraphBatch], Prediction] = model
 
     def test_step(self, batch: GraphBatch) -> None:
         """Log the squared errors of one frame."""
-        values = {name: misses.square().mean() for name, misses in residuals(self.model, batch).items()}
+        values = {name: misses.square().mean() for name, misses in residuals(self.predict, batch).items()}
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=1)
 
 
@@ -132,9 +134,10 @@ def published(task: Task, points: int) -> float:
         trainer = pl.Trainer(accelerator="cpu", devices=1, enable_model_summary=False, inference_mode=False, **bare)
     module, direction = OneByOne(task.model), task.drawn()[0]
     start = time.perf_counter()
-    with fewer_messages(), displaceable(task.model) as displace:
+    displacements = Displacements(task.model)
+    with fewer_messages():
         for value in np.linspace(task.t[0], task.t[-1], points):
-            displace([(float(value), direction)])
+            module.predict = displacements.at([(float(value), direction)])
             trainer.test(module, loader, verbose=False)
     return time.perf_counter() - start
 

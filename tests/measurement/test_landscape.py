@@ -11,7 +11,7 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.landscape.directions import Directions
-from mlip_sweep.measurement.landscape.grid import displaceable, evaluate_lines, evaluate_plane, grid
+from mlip_sweep.measurement.landscape.grid import Displacements, evaluate_lines, evaluate_plane, grid
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, SATURATION_ENERGY, LossEntropy
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
@@ -26,8 +26,8 @@ class Linear(Potential):
         super().__init__(cutoff=5.0, atomic_numbers=[1, 6, 8], rescaling=Rescaling(1.0, [0.0] * 3), dtype="float64")
         self.w = torch.nn.Parameter(torch.tensor([[1.0], [2.0], [-0.5]], dtype=torch.float64))
 
-    def atomic_energies(self, batch):
-        return self.w[self.elements(batch), 0] + 0.0 * batch.positions.sum(dim=1)
+    def atomic_energies(self, geometry):
+        return self.w[self.elements(geometry), 0] + 0.0 * geometry.positions.sum(dim=1)
 
 
 def model_of(architecture):
@@ -82,14 +82,36 @@ def test_the_model_is_left_as_it_was_found(architecture):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_parameters_return_after_an_error():
+def test_parameters_are_not_touched_while_they_are_displaced():
     model = Linear()
     before = model.w.detach().clone()
-    with pytest.raises(KeyboardInterrupt), displaceable(model) as displace:
-        displace([(0.1, [torch.ones_like(model.w)])])
-        assert not torch.equal(model.w, before)
-        raise KeyboardInterrupt
+    batch = collate(graphs_of(ethanol_dataset().train, model.cutoff))
+    displacements = Displacements(model)
+    away = displacements.at([(0.1, [torch.ones_like(model.w)]), (0.2, [2 * torch.ones_like(model.w)])])
+    seen = away(batch)
     assert torch.equal(model.w, before)
+    torch.testing.assert_close(displacements.at([])(batch).energy, model(batch).energy, rtol=0.0, atol=0.0)
+    with torch.no_grad():
+        model.w.add_(0.5)
+    torch.testing.assert_close(seen.energy, model(batch).energy)
+
+
+def test_a_model_is_left_as_it_was_found_after_an_error():
+    class Broken(Linear):
+        calls = 0
+
+        def atomic_energies(self, geometry):
+            self.calls += 1
+            if self.calls > 3:
+                raise KeyboardInterrupt
+            return super().atomic_energies(geometry)
+
+    model = Broken().train()
+    before = model.w.detach().clone()
+    with pytest.raises(KeyboardInterrupt):
+        LossEntropy(**SIZE)(model, ethanol_dataset())
+    assert torch.equal(model.w, before) and isinstance(model.w, torch.nn.Parameter)
+    assert model.training and model.w.requires_grad
 
 
 def test_report_names_saturation_and_lost_points():

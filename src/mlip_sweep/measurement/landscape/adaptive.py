@@ -11,11 +11,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.measurement.evaluation import evaluating
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import EntropySettings
-from mlip_sweep.measurement.landscape.grid import LineLosses, displaceable
+from mlip_sweep.measurement.landscape.grid import Displacements, LineLosses
 from mlip_sweep.measurement.landscape.interpolation import Array, LineNodes
-from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.targets import Residuals, residuals
 
 PILOTS = 2  # directions that are refined further than needed, to learn how fast the others converge
@@ -78,15 +79,19 @@ def sample_lines(
     lines: list[LineNodes] = []
     losses: list[tuple[Array, Array]] = []  # on the grid
     estimates: list[float] = []
-    with displaceable(model) as displace, tqdm(total=n, desc="landscape", leave=False, disable=not progress) as bar:
-        centre = all_residuals(model, batches)
+    with (
+        evaluating(model),
+        torch.no_grad(),
+        tqdm(total=n, desc="landscape", leave=False, disable=not progress) as bar,
+    ):
+        displacements = Displacements(model)
+        centre = all_residuals(displacements.at([]), batches)
         plan = _RefinementPlan(t, settings)
         for k in range(n):
             direction = directions[k]
 
             def at(value: float, direction: list[Tensor] = direction) -> Residuals:
-                displace([(value, direction)])
-                return all_residuals(model, batches)
+                return all_residuals(displacements.at([(value, direction)]), batches)
 
             left = min(2 * tolerance, tolerance * (k + 1) - sum(estimates))  # S is off by the mean over directions
             line, estimate = plan.follow(_DirectionSampler(at, centre), losses, left, pilot=k < PILOTS)
@@ -101,7 +106,7 @@ def sample_lines(
     return SampledLandscape(lines, LineLosses(t, energy, forces), evaluations, float(np.mean(estimates)))
 
 
-def all_residuals(model: Potential, batches: Sequence[GraphBatch]) -> Residuals:
+def all_residuals(model: Callable[[GraphBatch], Prediction], batches: Sequence[GraphBatch]) -> Residuals:
     """Residuals of the whole data set, in the order of the batches, on the device."""
     parts = [residuals(model, batch) for batch in batches]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,8 +1,8 @@
 """Losses of a model along straight lines and in planes of its parameters, every point of a grid evaluated."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.measurement.evaluation import evaluating, without_gradients
+from mlip_sweep.measurement.evaluation import evaluating
 from mlip_sweep.measurement.landscape.directions import Directions
-from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.training.loss import MeanSquares
 
@@ -98,35 +98,36 @@ def _evaluate(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Energy RMSE (eV/atom) and forces RMSE (eV/Å) after every displacement, each taken from the same point."""
     losses = []
-    with displaceable(model) as displace:
+    with evaluating(model), torch.no_grad():
+        displacements = Displacements(model)
         for step in tqdm(steps, desc=label, unit="point", leave=False, disable=not progress):
-            displace(step)
+            displaced = displacements.at(step)
             errors = MeanSquares()
             for batch in batches:
-                errors.add(residuals(model, batch))
+                errors.add(residuals(displaced, batch))
             losses.append(torch.stack([errors.roots["energy"], errors.roots["forces"]]))
     energy, forces = torch.stack(losses).cpu().numpy().T  # the one time that the device is waited for
     return energy, forces
 
 
-@contextmanager
-def displaceable(model: Potential) -> Iterator[Callable[[Step], None]]:
-    """Gives θ ← θ₀ + Σ t δ̄, each time from the same θ₀, so that nothing accumulates.
+class Displacements:
+    """A model at displaced parameters, θ + Σ t δ̄, each time from the same θ, so that nothing accumulates.
 
-    Outside, the parameters are what they were, bit for bit, also after an error or an interrupt. Inside, the model is
-    in evaluation mode and its parameters ask for no gradient, so that only forces are derived.
+    The model itself is not touched: displaced parameters are tensors of their own, handed to `Potential.predict`. They
+    ask for no gradient, so that only forces are derived.
+
+    Args:
+        model: in evaluation mode.
     """
-    parameters = [p.detach() for p in model.parameters()]  # the same storage
-    start = [p.clone() for p in parameters]
 
-    @torch.no_grad()
-    def displace(step: Step) -> None:
-        torch._foreach_copy_(parameters, start)
+    def __init__(self, model: Potential) -> None:
+        self._model = model
+        self._names = [name for name, _ in model.named_parameters()]
+        self._start = [parameter.detach() for parameter in model.parameters()]
+
+    def at(self, step: Step) -> Callable[[GraphBatch], Prediction]:
+        """What predicts with the parameters displaced; an empty step leaves them where they are."""
+        displaced = self._start
         for t, direction in step:
-            torch._foreach_add_(parameters, direction, alpha=t)
-
-    with evaluating(model), without_gradients(model):
-        try:
-            yield displace
-        finally:
-            displace([])
+            displaced = list(torch._foreach_add(displaced, direction, alpha=t))
+        return partial(self._model.predict, dict(zip(self._names, displaced, strict=True)))
