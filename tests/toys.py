@@ -8,7 +8,7 @@ from ase import Atoms
 from torch import Tensor
 
 from mlip_sweep.data.frames import Dataset, Frame
-from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.data.graphs import Geometry, GraphBatch
 from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.rescaling import Rescaling
 
@@ -26,9 +26,9 @@ class Pairwise(Potential):
     def pair_energy(self, distance: Tensor) -> Tensor:
         """Energies of pairs, (E,) eV, at distances (E,) Å."""
 
-    def atomic_energies(self, batch: GraphBatch) -> Tensor:
-        pair = 0.5 * self.pair_energy(batch.edge_vectors().norm(dim=1))  # (E,)
-        return (0.0 * batch.positions.sum(1)).index_add(0, batch.edge_index[1], pair)
+    def atomic_energies(self, geometry: Geometry) -> Tensor:
+        pair = 0.5 * self.pair_energy(geometry.edge_vectors().norm(dim=1))  # (E,)
+        return (0.0 * geometry.positions.sum(1)).index_add(0, geometry.edge_index[1], pair)
 
 
 class LennardJones(Pairwise):

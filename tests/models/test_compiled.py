@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from samples import TINY, architectures, ethanol_dataset, ethanol_frames, small_model
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from mlip_sweep import keys
 from mlip_sweep.data.graphs import collate, graph
@@ -42,10 +43,10 @@ def test_the_same_numbers_and_gradients_for_any_batch(architecture):
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
     for batch in (batch_of(3), batch_of(1), batch_of(5, seed=4)):
-        found, expected = model(batch), eager(batch)
-        assert not found.forces.requires_grad
-        torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-12)
-        torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-12)
+        compiled, expected = model(batch), eager(batch)
+        assert not compiled.forces.requires_grad
+        torch.testing.assert_close(compiled.energy, expected.energy, rtol=0, atol=1e-12)
+        torch.testing.assert_close(compiled.forces, expected.forces, rtol=0, atol=1e-12)
         for one, other in zip(gradients(model, batch), gradients(eager, batch), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
@@ -53,20 +54,28 @@ def test_the_same_numbers_and_gradients_for_any_batch(architecture):
 @pytest.mark.parametrize("architecture", architectures())
 def test_weights_are_those_of_the_moment_and_of_each_model_its_own(architecture):
     first, second = tiny(architecture), tiny(architecture, seed=1)
-    batch = batch_of(2)
-    compile_potential(first, batch, training=False, backend=QUICK)
+    batch, counter = batch_of(2), CompileCounterWithBackend(QUICK)
+    compile_potential(first, batch, training=False, backend=counter)
     before = first(batch).energy.clone()
-    compile_potential(second, batch, training=False, backend=QUICK)  # the same architecture: the same program
+    compile_potential(second, batch, training=False, backend=counter)  # the same architecture: the same program
     twin = copy.deepcopy(first)
     assert not torch.equal(second(batch).energy, before)
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(1.1)
     assert torch.equal(first(batch).energy, before)
-    moved = twin(batch).energy
-    assert not torch.equal(moved, before)
+    twin_compiled = twin(batch)
+    assert not torch.equal(twin_compiled.energy, before)
+    other = first.predict({name: 1.1 * p for name, p in first.named_parameters()}, batch)  # parameters, no buffers
+    assert counter.frame_count == 1
+    assert torch.equal(first(batch).energy, before)
+    with pytest.raises(KeyError, match="no_such_weight"):
+        first.predict({"no_such_weight": torch.zeros(1)}, batch)
     twin.compiled = None
-    torch.testing.assert_close(twin(batch).energy, moved, rtol=0, atol=1e-12)
+    eager = twin(batch)
+    for prediction in (twin_compiled, other):
+        torch.testing.assert_close(prediction.energy, eager.energy, rtol=0, atol=1e-12)
+        torch.testing.assert_close(prediction.forces, eager.forces, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("architecture", architectures())

@@ -88,6 +88,51 @@ def test_a_larger_cell_has_as_many_times_the_energy(periodic):
     assert torch.allclose(two.forces[: len(frame)], one.forces, atol=1e-8)
 
 
+def test_other_states_give_what_the_model_would_with_them(model):
+    batch = collate([graph(f, model.cutoff) for f in ethanol_frames(2)])
+    before, buffers = model(batch), {name: b.clone() for name, b in model.named_buffers()}
+    moved = {name: 1.1 * p.detach() for name, p in model.named_parameters()}
+    parts = [moved, moved | buffers, {name: moved.get(name, own) for name, own in model.states().items()}]
+    predictions = [model.predict(states, batch) for states in parts]
+    assert torch.equal(model(batch).forces, before.forces)
+    assert all(type(p) is torch.nn.Parameter for p in model.parameters())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    expected = model(batch)
+    assert not torch.equal(expected.energy, before.energy)
+    for prediction in predictions:
+        assert torch.equal(prediction.energy, expected.energy)
+        assert torch.equal(prediction.forces, expected.forces)
+    with pytest.raises(KeyError, match="no_such_weight"):
+        model.predict({"no_such_weight": torch.zeros(1)}, batch)
+
+
+def test_gradients_of_other_states_are_theirs(model):
+    model.train()
+    batch = graph(ethanol_frames(1)[0], model.cutoff)
+    leaves = {name: p.detach().clone().requires_grad_(True) for name, p in model.named_parameters()}
+    for prediction in (model(batch), model.predict(leaves, batch)):
+        prediction.forces.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (leaves[name].grad is None)
+        if parameter.grad is not None:
+            torch.testing.assert_close(leaves[name].grad, parameter.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_an_error_leaves_the_models_own_states(model, monkeypatch):
+    own = model.states()
+
+    def broken(geometry):
+        raise RuntimeError
+
+    monkeypatch.setattr(model, "atomic_energies", broken)
+    with pytest.raises(RuntimeError):
+        model.predict({name: 2.0 * state.detach() for name, state in own.items()}, graph(ethanol_frames(1)[0], 5.0))
+    assert all(state is own[name] for name, state in model.states().items())
+    assert own.keys() == {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+
+
 def test_translation_rotation_and_reflection(model):
     frame = ethanol_frames(1)[0]
     one = model(graph(frame, model.cutoff))

@@ -14,6 +14,32 @@ from mlip_sweep.data.frames import Frame
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """Atoms and the edges between them: N atoms, E directed edges.
+
+    An atom's energy depends on its neighbours alone and does not care which system it belongs to. So several systems
+    are one geometry, without cells and without a number of systems.
+
+    | field              | shape  | dtype   | unit                                                             |
+    | ------------------ | ------ | ------- | ---------------------------------------------------------------- |
+    | positions          | (N, 3) | float64 | Å                                                                |
+    | atomic_numbers     | (N,)   | int64   |                                                                  |
+    | edge_index         | (2, E) | int64   | row 0 the sender, row 1 the receiver                             |
+    | edge_shift_vectors | (E, 3) | float64 | Å, what a periodic image adds to the difference of the positions |
+    """
+
+    positions: Tensor
+    atomic_numbers: Tensor
+    edge_index: Tensor
+    edge_shift_vectors: Tensor
+
+    def edge_vectors(self) -> Tensor:
+        """Vectors from sender to receiver, (E, 3) Å, differentiable in the positions."""
+        sender, receiver = self.edge_index
+        return self.positions[receiver] - self.positions[sender] + self.edge_shift_vectors
+
+
+@dataclass(frozen=True)
 class GraphBatch:
     """Several structures as one graph: N atoms, E directed edges, S systems.
 
@@ -62,14 +88,15 @@ class GraphBatch:
             raise ValueError("this batch has no labels, since one of its parts has none")
         return self.energy, self.forces
 
+    def geometry(self) -> Geometry:
+        """The atoms and edges without their systems, which is all that the energies of atoms depend on."""
+        cell_of_edge = self.cell[self.system[self.edge_index[0]]]  # (E, 3, 3)
+        shift_vectors = torch.einsum("ei,eij->ej", self.edge_shift, cell_of_edge)
+        return Geometry(self.positions, self.atomic_numbers, self.edge_index, shift_vectors)
+
     def edge_vectors(self) -> Tensor:
         """Vectors from sender to receiver, (E, 3) Å, differentiable in the positions."""
-        sender, receiver = self.edge_index
-        return self.positions[receiver] - self.positions[sender] + self.shift_vectors()
-
-    def shift_vectors(self) -> Tensor:
-        """What the shift of each edge adds to its vector, (E, 3) Å."""
-        return torch.einsum("ei,eij->ej", self.edge_shift, self.cell[self.system[self.edge_index[0]]])
+        return self.geometry().edge_vectors()
 
     def to(self, device: torch.device | str) -> "GraphBatch":
         """The same batch on another device."""
@@ -102,10 +129,6 @@ class GraphBatch:
                 )
             )
         return parts
-
-    def with_positions(self, positions: Tensor) -> "GraphBatch":
-        """The same graph, same edges, at other positions (N, 3)."""
-        return replace(self, positions=positions)
 
 
 def neighbours(

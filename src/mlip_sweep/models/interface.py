@@ -1,18 +1,22 @@
 """The contract that every interatomic potential keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.data.graphs import Geometry, GraphBatch
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.rescaling import Rescaling
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+States = Mapping[str, Tensor]
+"""Parameters and buffers of a model by name. Where a name is missing, the model's own tensor stands for it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Prediction:
 
 
 class Potential(nn.Module, ABC):
-    """A machine-learned interatomic potential.
+    """A machine-learned interatomic potential, as a function of its states (parameters and buffers) and of a geometry.
 
     A subclass gives the energies of atoms in the network's own units (`atomic_energies`); this class turns them into
     total energies and forces, the same way for every architecture:
@@ -33,11 +37,28 @@ class Potential(nn.Module, ABC):
 
     The sum over atoms and the shift are taken in float64: at -17,660 eV (3BPA) float32 has a spacing of 2 meV.
 
+    | method                    | what it is                                                                         |
+    | ------------------------- | ---------------------------------------------------------------------------------- |
+    | `states()`                | the model's own parameters and buffers                                             |
+    | `derive(states, geometry)`| energies of atoms and forces under any states; eager, what `compiled` is made from |
+    | `predict(states, batch)`  | energies of systems and forces under any states, compiled where the model is       |
+    | `forward(batch)`          | `predict` under the model's own states                                             |
+
+    So other weights can be looked at without changing the model. Three limits of the functional form:
+
+    - Modules look their tensors up by name, so states are a mapping, never one flat vector, as for
+      `torch.func.functional_call` (https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html).
+    - Written out with symbolic shapes (`mlip_sweep.models.compiled`), it does not run under `torch.vmap` over states,
+      which has no batching rules for `aten::sym_size` and `aten::sym_numel` (torch 2.13).
+    - As it is, it does not either: `torch.vmap` refuses the libraries' `scatter_add_` into a tensor that they made
+      themselves, and MACE's `requires_grad_` (https://docs.pytorch.org/docs/stable/func.ux_limitations.html).
+
     Attributes:
-        cutoff: radius of an atom's neighbourhood, Å.
-        atomic_numbers: the elements that the model knows, sorted.
-        dtype: precision of the network.
-        compiled: derives in the place of `derive`, once `mlip_sweep.models.compiled` has compiled the model.
+        cutoff: The radius of an atom's neighbourhood, Å.
+        atomic_numbers: The elements that the model knows, sorted.
+        dtype: The precision of the network.
+        compiled: Derives in the place of `derive`, once `mlip_sweep.models.compiled` has compiled the model.
+        hyperparameters: What `checkpoint.load` needs to make the same network again.
     """
 
     def __init__(
@@ -50,40 +71,80 @@ class Potential(nn.Module, ABC):
         self.atomic_numbers = tuple(sorted(int(z) for z in atomic_numbers))
         self.dtype = DTYPES[dtype]
         self.rescaling = rescaling
-        self.compiled: Callable[[GraphBatch], tuple[Tensor, Tensor]] | None = None
-        self.hyperparameters: dict[str, Any] = {}  # what `checkpoint.load` needs to make the same network again
+        self.compiled: Callable[[States, Geometry], tuple[Tensor, Tensor]] | None = None
+        self.hyperparameters: dict[str, Any] = {}
+        self._owners: dict[str, list[tuple[nn.Module, str, str]]] = {}  # name -> where the tensor is kept
         index = torch.full((max(self.atomic_numbers) + 1,), -1, dtype=torch.int64)
         index[list(self.atomic_numbers)] = torch.arange(len(self.atomic_numbers))
         self.register_buffer("element_index", index, persistent=False)  # atomic number -> 0, 1, 2 …
 
     @abstractmethod
-    def atomic_energies(self, batch: GraphBatch) -> Tensor:
-        """Energies of atoms in the network's units, (N,), differentiable in `batch.positions`."""
+    def atomic_energies(self, geometry: Geometry) -> Tensor:
+        """Energies of atoms in the network's units, (N,), differentiable in `geometry.positions`."""
 
-    def elements(self, batch: GraphBatch) -> Tensor:
+    def elements(self, geometry: Geometry) -> Tensor:
         """Index of each atom's element among `atomic_numbers`, (N,) int64."""
-        return self.element_index[batch.atomic_numbers]  # type: ignore[index]
+        return self.element_index[geometry.atomic_numbers]  # type: ignore[index]
 
-    def derive(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        """Energies of atoms, (N,) eV, and forces, (N, 3) eV/Å, both float64."""
-        with torch.enable_grad():
-            positions = batch.positions.detach().requires_grad_(True)
-            atomic = self.atomic_energies(batch.with_positions(positions)).double()
-            energies = self.rescaling(atomic, self.elements(batch))  # (N,)
+    def states(self) -> dict[str, Tensor]:
+        """The model's own parameters and buffers by name: the tensors themselves, not copies of them."""
+        # Walking through the modules takes as long as a twentieth of a training step. Which module owns which name does
+        # not change after the first call; the tensors may (`to` replaces buffers), so they are looked up every time.
+        if not self._owners:
+            names: dict[int, str] = {}  # the first name of each tensor, since layers may share one
+            for path, module in self.named_modules():
+                for kind in ("_parameters", "_buffers"):
+                    for key, tensor in vars(module)[kind].items():
+                        if tensor is not None:
+                            name = names.setdefault(id(tensor), f"{path}.{key}" if path else key)
+                            self._owners.setdefault(name, []).append((module, kind, key))
+        return {name: vars(module)[kind][key] for name, ((module, kind, key), *_) in self._owners.items()}
+
+    def derive(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """Energies of atoms and forces under given states.
+
+        Args:
+            states: Parameters and buffers by name; the model itself is left as it is. In evaluation mode nothing but
+                forces is derived, and states that ask for no gradient save the bookkeeping for theirs.
+            geometry: Atoms and edges.
+
+        Returns:
+            Energies of atoms, (N,) eV, and forces, (N, 3) eV/Å, both float64; differentiable in the states only while
+            the model is in training mode.
+
+        Raises:
+            KeyError: A name is none of the model's.
+        """
+        own = self.states()
+        other = {name: value for name, value in states.items() if value is not own[name]}
+        with torch.enable_grad(), self._replaced(other):
+            positions = geometry.positions.detach().requires_grad_(True)
+            geometry = replace(geometry, positions=positions)
+            atomic = self.atomic_energies(geometry).double()
+            energies = self.rescaling(atomic, self.elements(geometry))  # (N,)
             (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=self.training)
         return (energies if self.training else energies.detach()), -gradient
 
-    def forward(self, batch: GraphBatch) -> Prediction:
-        """Energies and forces of a batch; differentiable in the parameters only while training."""
-        energies, forces = self.derive(batch) if self.compiled is None else self.compiled(batch)
+    def predict(self, states: States, batch: GraphBatch) -> Prediction:
+        """Energies and forces of a batch under given states, through the compiled program where there is one.
+
+        Args:
+            states: As of `derive`.
+            batch: Any structures.
+        """
+        energies, forces = (self.derive if self.compiled is None else self.compiled)(states, batch.geometry())
         total = torch.zeros(batch.n_systems, dtype=torch.float64, device=energies.device)
         return Prediction(energy=total.index_add(0, batch.system, energies), forces=forces)
+
+    def forward(self, batch: GraphBatch) -> Prediction:
+        """Energies and forces of a batch; differentiable in the parameters only while training."""
+        return self.predict(self.states(), batch)
 
     def check_elements(self, atomic_numbers: Sequence[int], place: str) -> None:
         """Refuse elements that the model was not built for.
 
         Raises:
-            InputError: naming the elements and `place`.
+            InputError: Names the elements and `place`.
         """
         unknown = sorted({int(z) for z in atomic_numbers} - set(self.atomic_numbers))
         if unknown:
@@ -91,3 +152,23 @@ class Potential(nn.Module, ABC):
                 f"{place}: atomic numbers {unknown} are unknown to this model, which was trained on "
                 f"{list(self.atomic_numbers)}; train on data that has them"
             )
+
+    @contextmanager
+    def _replaced(self, states: States) -> Iterator[None]:
+        """Other tensors in the place of the model's own, for a while.
+
+        What `torch.func.functional_call` does, which looks through all modules again at every call and so takes 0.4 ms.
+        """
+        places = [
+            (vars(module)[kind], key, state)
+            for name, state in states.items()
+            for module, kind, key in self._owners[name]
+        ]
+        own = [tensors[key] for tensors, key, _ in places]
+        try:
+            for tensors, key, state in places:
+                tensors[key] = state
+            yield
+        finally:
+            for (tensors, key, _), tensor in zip(places, own, strict=True):
+                tensors[key] = tensor

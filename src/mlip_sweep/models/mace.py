@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.isolation import isolated_build
@@ -91,22 +91,23 @@ class MACE(Potential):
             if bessel_trainable:  # mace-torch has no argument for it
                 self.network.radial_embedding.bessel_fn = BesselBasis(cutoff, num_bessels, trainable=True)
 
-    def atomic_energies(self, batch: GraphBatch) -> Tensor:
+    def atomic_energies(self, geometry: Geometry) -> Tensor:
         """Energies of atoms in the network's units, (N,)."""
         # All atoms at the origin and the true vectors as shifts: MACE adds the two, so that the geometry is computed
         # in float64 (`edge_vectors`) whatever the network's precision.
-        vectors = batch.edge_vectors().to(self.dtype)  # (E, 3)
-        elements = self.elements(batch)
-        found = self.network(
+        vectors = geometry.edge_vectors().to(self.dtype)  # (E, 3)
+        elements = self.elements(geometry)
+        output = self.network(
             {
-                "positions": torch.zeros_like(batch.positions, dtype=self.dtype, requires_grad=False),
+                "positions": torch.zeros_like(geometry.positions, dtype=self.dtype, requires_grad=False),
                 "shifts": vectors,
-                "edge_index": batch.edge_index,
+                "edge_index": geometry.edge_index,
                 "node_attrs": torch.nn.functional.one_hot(elements, len(self.atomic_numbers)).to(self.dtype),
-                "batch": batch.system,
-                "ptr": torch.empty(batch.n_systems + 1),  # only its length is read
-                "cell": batch.cell.to(self.dtype),
+                # One system: MACE uses systems only to sum over atoms, and its sums are not used here.
+                "batch": torch.zeros_like(geometry.atomic_numbers),
+                "ptr": torch.empty(2),  # only its length is read
+                "cell": torch.eye(3, dtype=self.dtype, device=vectors.device),  # not used for forces
             },
             compute_force=False,
         )
-        return found["node_energy"]
+        return output["node_energy"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.isolation import isolated_build
 from mlip_sweep.models.rescaling import Rescaling
@@ -74,17 +74,17 @@ class NequIP(Potential):
                 do_derivatives=False,
             )
 
-    def atomic_energies(self, batch: GraphBatch) -> Tensor:
+    def atomic_energies(self, geometry: Geometry) -> Tensor:
         """Energies of atoms in the network's units, (N,)."""
         from nequip.data import AtomicDataDict
 
-        found = self.network(
+        output = self.network(
             {
-                AtomicDataDict.POSITIONS_KEY: batch.positions,
-                AtomicDataDict.ATOM_TYPE_KEY: self.elements(batch),
+                AtomicDataDict.POSITIONS_KEY: geometry.positions,
+                AtomicDataDict.ATOM_TYPE_KEY: self.elements(geometry),
                 # nequip's first row is the centre that receives, and its vectors run from row 0 to row 1.
-                AtomicDataDict.EDGE_INDEX_KEY: batch.edge_index.flip(0),
-                AtomicDataDict.EDGE_VECTORS_KEY: -batch.edge_vectors(),
+                AtomicDataDict.EDGE_INDEX_KEY: geometry.edge_index.flip(0),
+                AtomicDataDict.EDGE_VECTORS_KEY: -geometry.edge_vectors(),
             }
         )
-        return found[AtomicDataDict.PER_ATOM_ENERGY_KEY].squeeze(-1)
+        return output[AtomicDataDict.PER_ATOM_ENERGY_KEY].squeeze(-1)
