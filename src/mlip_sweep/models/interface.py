@@ -48,12 +48,10 @@ class Potential(nn.Module, ABC):
 
     - Modules look their tensors up by name, so states are a mapping, never one flat vector, as for
       `torch.func.functional_call` (https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html).
-    - Writing the potential out with symbolic shapes (`make_fx`, in `mlip_sweep.models.compiled`) cannot be combined
-      with `torch.vmap` over states: there is no batching rule for `aten::sym_numel`
-      (https://github.com/pytorch/pytorch/issues/111312 is of this kind).
-    - Under `torch.vmap`, what an architecture changes in place (`scatter_add_`, `fill_`) must not be narrower than
-      what it takes in; the libraries' sums over neighbours are of this kind
-      (https://docs.pytorch.org/docs/stable/func.ux_limitations.html).
+    - Written out with symbolic shapes (`mlip_sweep.models.compiled`), it does not run under `torch.vmap` over states,
+      which has no batching rules for `aten::sym_size` and `aten::sym_numel` (torch 2.13).
+    - As it is, it does not either: `torch.vmap` refuses the libraries' `scatter_add_` into a tensor that they made
+      themselves, and MACE's `requires_grad_` (https://docs.pytorch.org/docs/stable/func.ux_limitations.html).
 
     Attributes:
         cutoff: The radius of an atom's neighbourhood, Å.

@@ -103,7 +103,7 @@ class MACE(Potential):
                 "shifts": vectors,
                 "edge_index": geometry.edge_index,
                 "node_attrs": torch.nn.functional.one_hot(elements, len(self.atomic_numbers)).to(self.dtype),
-                # One system: which one an atom belongs to matters only to sums over atoms, which are not asked for.
+                # One system: MACE uses systems only to sum over atoms, and its sums are not used here.
                 "batch": torch.zeros_like(geometry.atomic_numbers),
                 "ptr": torch.empty(2),  # only its length is read
                 "cell": torch.eye(3, dtype=self.dtype, device=vectors.device),  # not used for forces
