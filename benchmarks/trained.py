@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from mlip_sweep.config import config_folder
 from mlip_sweep.data.cache import cached
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.run.plan import make_plan

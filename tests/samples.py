@@ -11,7 +11,8 @@ from ase.calculators.emt import EMT
 from omegaconf import OmegaConf
 
 from mlip_sweep.data.datamodule import graphs_of
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.models import rescaling
 from mlip_sweep.models.checkpoint import PACKAGES, build
 from mlip_sweep.models.interface import Potential

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import graphs_of
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T, Accuracy

@@ -7,7 +7,8 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import Geometry, GraphBatch
 from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.rescaling import Rescaling

@@ -7,7 +7,7 @@ from ase.build import molecule
 from ase.calculators.fd import calculate_numerical_forces
 from samples import architectures, copper_frame, ethanol_dataset, small_model
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import graph
 from mlip_sweep.errors import InputError
 from mlip_sweep.models import checkpoint

@@ -9,7 +9,7 @@ import torch
 from samples import architectures, copper_frame, ethanol_dataset, ethanol_frames, small_model
 from scipy.spatial.transform import Rotation
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.errors import InputError
 from mlip_sweep.models import checkpoint

@@ -6,7 +6,7 @@ import numpy as np
 from ase.geometry import get_distances
 from pydantic import Field
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.errors import SettingError
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Column, Metric

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from mlip_sweep.data.assembly import NO_NOISE, assemble
 from mlip_sweep.data.cache import cached
 from mlip_sweep.data.checksums import frames_checksum
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.reading import frame_of, read_structures
 from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
 from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label

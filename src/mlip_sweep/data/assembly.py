@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.subsets import split_off, subset, with_label_noise
 from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame
 from mlip_sweep.errors import InputError

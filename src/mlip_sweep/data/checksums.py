@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 
 
 def file_checksum(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlip_sweep.data.assembly import NO_NOISE, assemble, hold_out
 from mlip_sweep.data.catalog import CATALOG, published_file
 from mlip_sweep.data.checksums import file_checksum
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.reading import isolated_atom_energies, read_frames
 from mlip_sweep.data.subsets import split_off
 from mlip_sweep.data.validation import check_enough

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mlip_sweep.data.assembly import NO_NOISE, assemble
 from mlip_sweep.data.checksums import frames_checksum
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.reading import read_structures
 from mlip_sweep.data.samples import Samples, cached_samples
 from mlip_sweep.data.sampling import Dynamics

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches, collate
 from mlip_sweep.measurement.accuracy_figures import parity_figure
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating

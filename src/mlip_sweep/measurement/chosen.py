@@ -8,7 +8,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.config import config_folder, make
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.errors import InputError, SettingError
 from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.metrics import Metric, declaration_of

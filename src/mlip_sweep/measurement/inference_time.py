@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy.stats import bootstrap
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch, collate
 from mlip_sweep.measurement.evaluation import device_of, evaluating, without_gradients
 from mlip_sweep.measurement.interface import Measurement, Report

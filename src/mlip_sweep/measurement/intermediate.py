@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pydantic import NonNegativeInt, PositiveInt
 from pytorch_lightning.callbacks import Callback
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.measurement.evaluation import device_of
 from mlip_sweep.measurement.landscape.loss_entropy import LossEntropy

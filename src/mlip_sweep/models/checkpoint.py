@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from hydra.utils import get_class
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import wall_time
 from mlip_sweep.models.interface import Potential

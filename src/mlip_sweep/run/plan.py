@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip_sweep.config import RunSettings, make, parse
 from mlip_sweep.data.checksums import data_checksum
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import check_measurements, check_objectives, measurements_of
 from mlip_sweep.measurement.interface import Measurement

@@ -16,7 +16,7 @@ from mlip_sweep.metrics import Metric, to_json, wall_time
 from mlip_sweep.tracking import environment, read, store
 
 if TYPE_CHECKING:
-    from mlip_sweep.data.frames import Dataset
+    from mlip_sweep.data.dataset import Dataset
     from mlip_sweep.measurement.interface import Report
     from mlip_sweep.tracking.logger import MetricsLogger
 

@@ -9,7 +9,8 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from mlip_sweep.data.cache import cached
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
 from mlip_sweep.measurement.dynamics.failure import SURVIVED

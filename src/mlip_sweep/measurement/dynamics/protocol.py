@@ -9,7 +9,8 @@ from ase.data import atomic_masses
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import SettingError
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of

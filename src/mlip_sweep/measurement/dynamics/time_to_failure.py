@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from mlip_sweep.data.frames import Dataset, Frame
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.measurement.dynamics.control import reference_control
 from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of, check_start
 from mlip_sweep.measurement.dynamics.figures import survival_figure, temperature_figure

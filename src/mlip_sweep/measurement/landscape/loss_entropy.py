@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.errors import SettingError
 from mlip_sweep.measurement.evaluation import device_of

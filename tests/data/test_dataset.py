@@ -10,7 +10,7 @@ import torch
 from samples import ethanol_frames
 
 from mlip_sweep.data import datamodule
-from mlip_sweep.data.frames import Dataset
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import graph
 from mlip_sweep.errors import InputError
 
