@@ -80,7 +80,7 @@ def wall_time(phase: str) -> str:
     return f"wall_time/{phase}_s"
 
 
-def objective(name: str) -> str:
+def objective_metric(name: str) -> str:
     """Name of the value of a metric that a run returned to a search; a metric with a history may end with another."""
     return f"objective/{name}"
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlip_sweep.comparison.runs import declared_metrics
-from mlip_sweep.metrics import more_is_better, objective
+from mlip_sweep.metrics import more_is_better, objective_metric
 from mlip_sweep.multirun.best import best, record_best
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.models import local_path, log_model
@@ -17,7 +17,7 @@ from optuna_async.config import TARGET
 
 def runs(*values: dict[str, float], status: str = "FINISHED") -> list[StoredRun]:
     return [
-        StoredRun(str(n), str(n), status, datetime.now(UTC), {}, {objective(k): v for k, v in found.items()}, {})
+        StoredRun(str(n), str(n), status, datetime.now(UTC), {}, {objective_metric(k): v for k, v in found.items()}, {})
         for n, found in enumerate(values)
     ]
 
@@ -69,7 +69,7 @@ def test_the_best_model_of_a_sweep_is_registered(uri, tmp_path, sweeper, winner)
             (tmp_path / name / "checkpoint.pt").write_text(name)
             with record(uri=uri, experiment="best", name=name, parent_run_id=parent.run_id) as rec:
                 rec.tag("model", f"models:/{log_model(rec, tmp_path / name)}")
-                rec.metrics({objective("loss_entropy"): entropy})
+                rec.metrics({objective_metric("loss_entropy"): entropy})
         config = {"objective": "loss_entropy", "tracking": {"register": "pot"}, "hydra": {"sweeper": sweeper}}
         said = record_best(parent, stored_runs(uri, "best", parent.run_id), OmegaConf.create(config))
     assert f"best: [{winner}]" in said[0]

@@ -12,7 +12,7 @@ from samples import installed
 from mlip_sweep.comparison.compare import compare
 from mlip_sweep.comparison.runs import declared_metrics
 from mlip_sweep.errors import InputError
-from mlip_sweep.metrics import more_is_better, objective
+from mlip_sweep.metrics import more_is_better, objective_metric
 from mlip_sweep.multirun.direction import check_direction
 from mlip_sweep.run.plan import make_plan
 from mlip_sweep.run.run import run
@@ -39,7 +39,9 @@ def test_its_metric_is_recorded_returned_and_shown(composed, tmp_path):
     tracking = composed(*CHOSEN).tracking
     stored = {run.name: run for run in stored_runs(tracking.uri, tracking.experiment)}
     for seed, value in values.items():
-        assert stored[f"seed={seed}"].metrics[METRIC] == stored[f"seed={seed}"].metrics[objective(METRIC)] == value
+        assert (
+            stored[f"seed={seed}"].metrics[METRIC] == stored[f"seed={seed}"].metrics[objective_metric(METRIC)] == value
+        )
     comparison = compare(tracking.uri, tracking.experiment, output=tmp_path / "comparison")
     console = Console(width=160, record=True, file=open(tmp_path / "shown", "w"))  # noqa: SIM115, PTH123
     comparison.show(console=console)

@@ -9,7 +9,7 @@ from samples import installed
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.accuracy import rmse_forces
-from mlip_sweep.metrics import objective, wall_time
+from mlip_sweep.metrics import objective_metric, wall_time
 from mlip_sweep.run.plan import make_plan
 from mlip_sweep.run.remeasure import remeasure
 from mlip_sweep.run.run import run
@@ -58,8 +58,8 @@ def test_a_run_returns_what_it_recorded(composed, tmp_path):
     loss, rmse = run(cfg, tmp_path)
     stored = only_run(cfg)
     assert stored.status == "FINISHED"
-    assert stored.metrics[objective(VALIDATION_LOSS)] == stored.metrics[VALIDATION_LOSS_KEPT] == loss
-    assert stored.metrics[objective(rmse_forces("1200K"))] == stored.metrics[rmse_forces("1200K")] == rmse
+    assert stored.metrics[objective_metric(VALIDATION_LOSS)] == stored.metrics[VALIDATION_LOSS_KEPT] == loss
+    assert stored.metrics[objective_metric(rmse_forces("1200K"))] == stored.metrics[rmse_forces("1200K")] == rmse
     assert stored.metrics[KEPT_EPOCH] in (0, 1)
     for phase in ("data", "model", "training", "saving", "accuracy"):
         assert math.isfinite(stored.metrics[wall_time(phase)]), phase

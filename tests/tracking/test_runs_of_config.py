@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlip_sweep.metrics import objective
+from mlip_sweep.metrics import objective_metric
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import stored_runs
 from mlip_sweep.tracking.run import record
@@ -42,7 +42,7 @@ def test_the_checksum_knows_what_a_number_depends_on():
 
 
 def test_a_finished_run_is_found_for_its_data_and_objectives(uri):
-    metrics = {objective("loss_entropy"): 1.5}
+    metrics = {objective_metric("loss_entropy"): 1.5}
     run_id = run(uri, "finished", metrics=metrics)
     run(uri, "finished", error=ValueError(), metrics=metrics)
     recorded = RunsOfConfig(uri, "finished", "config")
@@ -54,7 +54,7 @@ def test_a_finished_run_is_found_for_its_data_and_objectives(uri):
 
 
 def test_a_finished_run_can_be_gathered_under_more_sweeps(uri):
-    run(uri, "gathered", parent="first", metrics={objective("a"): 1.0})
+    run(uri, "gathered", parent="first", metrics={objective_metric("a"): 1.0})
     for parent in ("first", "second", "second", "third"):
         recorded = RunsOfConfig(uri, "gathered", "config")
         recorded.file_under(recorded.finished("data", ["a"]), parent)

@@ -6,7 +6,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.comparison.runs import declared_metrics
-from mlip_sweep.metrics import Metric, more_is_better, objective
+from mlip_sweep.metrics import Metric, more_is_better, objective_metric
 from mlip_sweep.multirun import trials
 from mlip_sweep.tracking.models import BEST, register
 from mlip_sweep.tracking.read import StoredRun
@@ -30,7 +30,7 @@ def record_best(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -
     front = best(runs, names, _maximised(config, names, declared_metrics(runs)))
     if front and len(names) == 1:
         winner = front[0]
-        rec.metrics({objective(names[0]): winner.metrics[objective(names[0])]})
+        rec.metrics({objective_metric(names[0]): winner.metrics[objective_metric(names[0])]})
         tags = {"best.run": winner.name, "best.run_id": winner.run_id, "best.trial": winner.tags.get(trials.NUMBER)}
         for tag, value in tags.items():
             if value is not None:
@@ -52,7 +52,7 @@ def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bo
         names: Names of the objectives.
         maximised: For each objective, whether more is better.
     """
-    wanted = [objective(name) for name in names]
+    wanted = [objective_metric(name) for name in names]
     complete = [run for run in runs if run.status == "FINISHED" and all(metric in run.metrics for metric in wanted)]
     if not names or not complete:
         return []
@@ -73,7 +73,7 @@ def _maximised(config: DictConfig, names: Sequence[str], declared: Sequence[Metr
 
 
 def _line(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
-    values = ", ".join(f"{name} = {run.metrics[objective(name)]:.4g}" for name in names)
+    values = ", ".join(f"{name} = {run.metrics[objective_metric(name)]:.4g}" for name in names)
     number = run.tags.get(trials.NUMBER)
     trial = f"trial {number}, " if number else ""
     return f"[{trial}{run.name}](#/experiments/{rec.experiment_id}/runs/{run.run_id}): {values}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import shipped_measurements
 from mlip_sweep.measurement.interface import Measurement, Report
-from mlip_sweep.metrics import Metric, objective, wall_time
+from mlip_sweep.metrics import Metric, objective_metric, wall_time
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.tracking.store import ui_hint
 
@@ -59,7 +59,9 @@ class Outcome:
         """
         self.summarise(name, tell_where=tell_where)
         values = returned_values(self.metrics, plan.resolved["objective"])
-        self._rec.metrics({objective(key): objective_value(key, self.metrics) for key in plan.settings.objectives})
+        self._rec.metrics(
+            {objective_metric(key): objective_value(key, self.metrics) for key in plan.settings.objectives}
+        )
         return values
 
 

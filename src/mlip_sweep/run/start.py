@@ -20,7 +20,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.metrics import objective
+from mlip_sweep.metrics import objective_metric
 from mlip_sweep.run.outcome import returned_values
 from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.tracking.read import StoredRun
@@ -89,7 +89,7 @@ class Finished:
         """What the finished run returned; it is filed under one more sweep, where one asks."""
         log.info("%s: has finished before, as run %s", name, self.run.run_id)
         self.recorded.file_under(self.run, parent_run_id)
-        returned = {metric: self.run.metrics[objective(metric)] for metric in plan.settings.objectives}
+        returned = {metric: self.run.metrics[objective_metric(metric)] for metric in plan.settings.objectives}
         return returned_values(returned, plan.resolved["objective"])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlip_sweep.metrics import objective
+from mlip_sweep.metrics import objective_metric
 from mlip_sweep.tracking import environment, read, store
 
 CONFIG = "config.checksum"  # tags of a run
@@ -48,7 +48,7 @@ class RunsOfConfig:
     def finished(self, data_checksum: str, objectives: Sequence[str]) -> read.StoredRun | None:
         """A run that has finished on the same data, and returned what is asked for now."""
         for run in self._runs:
-            returned = all(objective(name) in run.metrics for name in objectives)
+            returned = all(objective_metric(name) in run.metrics for name in objectives)
             if run.status == "FINISHED" and run.data_checksum == data_checksum and returned:
                 return run
         return None
