@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 from ase.build import molecule
 from ase.io import write
-from samples import PACKAGES, ROOT, TINY, ethanol_frames, installed
+from samples import ROOT, TINY, architecture_class, ethanol_frames
 
 import mlip_sweep
 from mlip_sweep import cli, keys
 from mlip_sweep.comparison.runs import last_parent, read_runs
 from mlip_sweep.data.reading import atoms_of
+from mlip_sweep.models.checkpoint import is_installed
 
 BIN = Path(sys.executable).parent
-ARCHITECTURES = [name for name, package in PACKAGES.items() if installed(package)]
+ARCHITECTURES = [name for name in TINY if is_installed(architecture_class(name))]
 SMALL = [
     "dataset=extxyz",
     "dataset.train=train.xyz",

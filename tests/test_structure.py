@@ -13,7 +13,7 @@ LAST = ["results", "multirun", "run", "remeasure", "cli"]  # may import everythi
 AT_HOME = {
     "nequip": {"models/nequip.py"},
     "mace": {"models/mace.py"},
-    "e3nn": {"models/mace.py", "models/isolation.py"},
+    "e3nn": {"models/mace.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},
     "optuna": set(),
