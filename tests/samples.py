@@ -14,16 +14,11 @@ from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.models import rescaling
-from mlip_sweep.models.checkpoint import PACKAGES, build
+from mlip_sweep.models.checkpoint import architecture_of, build, is_installed
 from mlip_sweep.models.interface import Potential
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-# Changes of the shipped small configs that leave as little to compile as an architecture allows.
-TINY = {
-    "nequip": {"num_layers": 1, "num_features": 2},
-    "mace": {"num_interactions": 1, "num_channels": 2, "max_ell": 1, "correlation": 1},
-}
 
 
 def installed(package: str) -> bool:
@@ -35,14 +30,45 @@ def installed(package: str) -> bool:
     return True
 
 
+def model_config(name: str) -> dict:
+    """A file of conf/model as it is composed: on top of the file that its defaults name, if any."""
+    own = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / f"{name}.yaml"))
+    below = {key: value for base in own.pop("defaults", []) for key, value in model_config(base).items()}
+    return below | own
+
+
+def architecture_class(name: str) -> type[Potential]:
+    """The class that a file of conf/model names, which need not have its library."""
+    return architecture_of(model_config(name)["_target_"])
+
+
+def model_configs() -> list:
+    """Every file of conf/model, as pytest parameters that skip where the library is missing."""
+    return _parameters(MODELS)
+
+
 def architectures() -> list:
-    """Every architecture, as pytest parameters that skip where its library is missing."""
-    return [
-        pytest.param(
-            name, marks=pytest.mark.skipif(not installed(package), reason=f"{package} is not installed (extra {name})")
-        )
-        for name, package in PACKAGES.items()
-    ]
+    """One config of every architecture, as `model_configs`: the first by name."""
+    return _parameters(TINY)
+
+
+def _parameters(names) -> list:
+    return [pytest.param(name, marks=_needs_library(architecture_class(name))) for name in names]
+
+
+def _needs_library(architecture: type[Potential]) -> pytest.MarkDecorator:
+    reason = f"the library of {architecture.__name__} is not installed: {architecture.library}"
+    return pytest.mark.skipif(not is_installed(architecture), reason=reason)
+
+
+# Files of conf/model, those first that are last by name: NequIP compiles in less time than MACE.
+MODELS = sorted((path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")), reverse=True)
+# For one config of every architecture, changes that leave as little to compile as it allows.
+TINY = {
+    name: dict(architecture_class(name).smallest)
+    for name in MODELS
+    if name == min(other for other in MODELS if architecture_class(other) is architecture_class(name))
+}
 
 
 def ethanol_frames(n: int = 8, seed: int = 0, spread: float = 0.05) -> list[Frame]:
@@ -92,9 +118,7 @@ def ethanol_dataset(n: int = 8) -> Dataset:
 
 
 def small_model(architecture: str, dataset: Dataset, *, dtype: str = "float64", seed: int = 0, **changes) -> Potential:
-    """An untrained model of the shipped small config, made smaller still, in evaluation mode."""
-    config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / f"{architecture}.yaml"))
-    size = {"nequip": {"num_features": 4, "radial_mlp_width": 8}, "mace": {"num_channels": 4, "radial_mlp_width": 8}}
-    config |= size[architecture] | changes
+    """An untrained model of a file of conf/model, made narrow, in evaluation mode."""
+    config = {**model_config(architecture), **architecture_class(architecture).small, **changes}
     graphs = graphs_of(dataset.train, config["cutoff"])
     return build(config, dataset, graphs, rescaling.forces_rms(dataset), dtype=dtype, seed=seed).eval()

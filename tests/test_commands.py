@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from ase.build import molecule
 from ase.io import write
-from samples import PACKAGES, ROOT, TINY, ethanol_frames, installed
+from samples import ROOT, TINY, architecture_class, ethanol_frames
 
 import mlip_sweep
 from mlip_sweep import cli
@@ -20,10 +20,11 @@ from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
 from mlip_sweep.metrics import wall_time
+from mlip_sweep.models.checkpoint import is_installed
 from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
 
 BIN = Path(sys.executable).parent
-ARCHITECTURES = [name for name, package in PACKAGES.items() if installed(package)]
+ARCHITECTURES = [name for name in TINY if is_installed(architecture_class(name))]
 SMALL = [
     "dataset=extxyz",
     "dataset.train=train.xyz",

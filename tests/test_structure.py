@@ -17,7 +17,7 @@ ORDER = [
 AT_HOME = {
     "nequip": {"models/nequip.py"},
     "mace": {"models/mace.py"},
-    "e3nn": {"models/mace.py", "models/isolation.py"},
+    "e3nn": {"models/mace.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},
     "optuna": set(),  # it is at home in optuna_async

@@ -1,13 +1,28 @@
-"""Every architecture through every clause of the contract in `mlip_sweep.models.interface`."""
+"""Every file of conf/model, made narrow, through every clause of the contract in `mlip_sweep.models.interface`."""
 
+import copy
 import dataclasses
 import os
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
 
 import numpy as np
 import pytest
 import torch
-from samples import architectures, copper_frame, ethanol_dataset, ethanol_frames, small_model
+from samples import (
+    MODELS,
+    architecture_class,
+    copper_frame,
+    ethanol_dataset,
+    ethanol_frames,
+    model_config,
+    model_configs,
+    small_model,
+)
 from scipy.spatial.transform import Rotation
+from toys import LennardJones
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate, graph
@@ -15,20 +30,30 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.models import checkpoint
 
 
-@pytest.fixture(params=architectures())
+@pytest.fixture(params=model_configs())
 def architecture(request):
     return request.param
 
 
+@cache
+def of_ethanol(architecture):
+    return small_model(architecture, ethanol_dataset())
+
+
+@cache
+def of_copper(architecture):
+    frame = copper_frame()
+    return small_model(architecture, Dataset("copper", [frame], [frame], {}, [frame]))
+
+
 @pytest.fixture
 def model(architecture):
-    return small_model(architecture, ethanol_dataset())
+    return copy.deepcopy(of_ethanol(architecture))
 
 
 @pytest.fixture
 def periodic(architecture):
-    frame = copper_frame()
-    return frame, small_model(architecture, Dataset("copper", [frame], [frame], {}, [frame]))
+    return copper_frame(), copy.deepcopy(of_copper(architecture))
 
 
 def test_shapes_and_precision(model):
@@ -195,12 +220,16 @@ def test_the_seed_decides_the_weights_and_nothing_global_moves(architecture):
 
 
 def test_trainable_bessel_adds_its_frequencies_to_the_parameters(architecture):
+    config = model_config(architecture)
+    if "bessel_trainable" not in config:
+        pytest.skip(f"{architecture} has no trainable Bessel functions")
+
     def count(trainable: bool) -> int:
         return sum(
             p.numel() for p in small_model(architecture, ethanol_dataset(), bessel_trainable=trainable).parameters()
         )
 
-    assert count(True) - count(False) == 8
+    assert count(True) - count(False) == config["num_bessels"]
 
 
 def test_a_checkpoint_gives_the_same_model(model, tmp_path):
@@ -212,13 +241,50 @@ def test_a_checkpoint_gives_the_same_model(model, tmp_path):
     assert torch.equal(loaded(batch).forces, model(batch).forces)
 
 
-def test_a_checkpoint_of_another_e3nn_is_refused(model, tmp_path):
+def test_a_checkpoint_of_another_e3nn_is_refused_where_its_weights_belong_to_e3nn(model, tmp_path, monkeypatch):
     path = checkpoint.save(model, tmp_path / "checkpoint.pt")
     content = torch.load(path, weights_only=True)
     content["versions"]["e3nn"] = "0.4.4"
     torch.save(content, path)
-    with pytest.raises(InputError, match=r"e3nn 0\.4\.4.*pip install"):
+    if type(model).weights_belong_to_e3nn:
+        with pytest.raises(InputError, match=r"e3nn 0\.4\.4.*pip install"):
+            checkpoint.load(path)
+    monkeypatch.setattr(type(model), "weights_belong_to_e3nn", False)
+    checkpoint.load(path)
+
+
+def test_a_missing_library_is_named_with_its_extra(architecture, monkeypatch, tmp_path):
+    cls = architecture_class(architecture)
+    if cls.library is None:
+        pytest.skip(f"{architecture} needs no library")
+    assert cls.library.extra in metadata.metadata("mlip-sweep").get_all("Provides-Extra")
+    path = checkpoint.save(small_model(architecture, ethanol_dataset()), tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(checkpoint, "_version", lambda distribution: None)
+    message = rf"not installed.*mlip-sweep\[{cls.library.extra}\]"
+    with pytest.raises(InputError, match=message):
+        checkpoint.check_hyperparameters(model_config(architecture))
+    with pytest.raises(InputError, match=message):
         checkpoint.load(path)
+
+
+def test_an_architecture_can_be_asked_about_where_its_library_is_missing():
+    targets = [model_config(name)["_target_"] for name in MODELS]
+    script = f"""
+import sys
+for library in ("e3nn", "mace", "nequip"):
+    sys.modules[library] = None  # as if it were not there
+from mlip_sweep.models.checkpoint import architecture_of
+for target in {targets}:
+    assert architecture_of(target).library
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_potential_without_e3nn_is_saved_where_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoint, "_version", lambda distribution: None if distribution == "e3nn" else "1")
+    model = LennardJones(sigma=1.0, epsilon=1.0, cutoff=3.0, onset=2.0)
+    path = checkpoint.save(model, tmp_path / "checkpoint.pt")
+    assert torch.load(path, weights_only=True)["versions"].keys() == {"mlip-sweep", "torch"}
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):

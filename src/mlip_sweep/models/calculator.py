@@ -18,10 +18,10 @@ class PotentialCalculator(Calculator):
     """An ASE calculator of a potential: energy in eV, forces in eV/Å.
 
     Args:
-        model: in evaluation mode.
+        model: The potential; it is put into evaluation mode.
 
     Raises:
-        InputError: at the first calculation of atoms that the model does not know.
+        InputError: At the first calculation of atoms that the model does not know.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 - as ASE declares it
@@ -37,7 +37,7 @@ class PotentialCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Fill `results`."""
+        """Fill `results` with the energy, eV, and the forces, eV/Å."""
         super().calculate(atoms, properties, system_changes)
         numbers = self.atoms.numbers.astype(np.int64)
         self.model.check_elements(numbers, "atoms")
@@ -49,8 +49,8 @@ class PotentialCalculator(Calculator):
             energy=float("nan"),
             forces=np.full((len(self.atoms), 3), np.nan),
         )
-        found = self.model(graph(frame, self.model.cutoff).to(self._device))
-        self.results = {"energy": found.energy.item(), "forces": found.forces.cpu().numpy()}
+        prediction = self.model(graph(frame, self.model.cutoff).to(self._device))
+        self.results = {"energy": prediction.energy.item(), "forces": prediction.forces.cpu().numpy()}
 
 
 def calculator(

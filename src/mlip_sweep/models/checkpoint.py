@@ -16,7 +16,6 @@ from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 FORMAT = 1
-PACKAGES = {"nequip": "nequip", "mace": "mace-torch"}  # library, and extra of that name, -> distribution
 
 
 def build(
@@ -32,14 +31,14 @@ def build(
 
     Args:
         model: `_target_` and hyperparameters, one entry of `conf/model`.
-        dataset: gives the elements to know.
-        graphs: of the training frames; give the average number of neighbours.
-        rescaling: from `mlip_sweep.models.rescaling`.
+        dataset: The data set, which gives the elements to know.
+        graphs: The graphs of the training frames, which give the average number of neighbours.
+        rescaling: One of `mlip_sweep.models.rescaling`.
         dtype: "float32" or "float64".
-        seed: of the initial weights.
+        seed: The seed of the initial weights.
 
     Raises:
-        InputError: the architecture is not installed, or does not take these values.
+        InputError: The architecture is not installed, or does not take these values.
     """
     edges = sum(g.edge_index.shape[1] for g in graphs)
     atoms = sum(g.positions.shape[0] for g in graphs)
@@ -57,30 +56,46 @@ def build(
     )
 
 
-def check_installed(target: str) -> None:
+def is_installed(architecture: type[Potential]) -> bool:
+    """Whether the library of an architecture is there."""
+    return architecture.library is None or _version(architecture.library.distribution) is not None
+
+
+def check_installed(architecture: type[Potential]) -> None:
     """Refuse an architecture whose library is missing.
 
     Raises:
-        InputError: naming the extra that brings it.
+        InputError: Names the extra that brings it.
     """
-    library = target.split(".")[-2]
-    if library in PACKAGES:
-        try:
-            metadata.version(PACKAGES[library])
-        except metadata.PackageNotFoundError:
-            raise InputError(
-                f"model={library}: its library is not installed; pip install 'mlip-sweep[{library}]'"
-            ) from None
+    if architecture.library is not None and not is_installed(architecture):
+        extra = architecture.library.extra
+        raise InputError(f"model={extra}: its library is not installed; pip install 'mlip-sweep[{extra}]'")
+
+
+def architecture_of(target: str) -> type[Potential]:
+    """The class that a config's `_target_` names, which need not have its library.
+
+    Raises:
+        InputError: There is no such class, or it is no potential.
+    """
+    try:
+        architecture = get_class(target)
+    except Exception as error:
+        raise InputError(f"model._target_={target}: {' '.join(str(error).split())}") from error
+    if not issubclass(architecture, Potential):
+        raise InputError(f"model._target_={target}: not a {Potential.__module__}.Potential; name a class that is one")
+    return architecture
 
 
 def check_hyperparameters(model: Mapping[str, Any]) -> None:
     """Refuse a model config whose class, library or types are wrong, before anything heavy.
 
     Raises:
-        InputError: naming the entry.
+        InputError: Names the entry.
     """
-    check_installed(model["_target_"])
-    parameters = inspect.signature(_class_of(model["_target_"])).parameters
+    architecture = architecture_of(model["_target_"])
+    check_installed(architecture)
+    parameters = inspect.signature(architecture).parameters
     for name, value in model.items():
         if name == "_target_":
             continue
@@ -96,13 +111,17 @@ def check_hyperparameters(model: Mapping[str, Any]) -> None:
 
 
 def save(model: Potential, path: Path) -> Path:
-    """Write weights and hyperparameters to one file, readable with `weights_only=True`."""
+    """Write weights and hyperparameters to one file, readable with `weights_only=True`.
+
+    Versions of this project, torch and e3nn, where it is installed, are kept with them.
+    """
+    versions = {name: _version(name) for name in ("e3nn", "mlip-sweep", "torch")}
     torch.save(
         {
             "format": FORMAT,
             "hyperparameters": model.hyperparameters,
             "state_dict": {name: value.detach().cpu() for name, value in model.state_dict().items()},
-            "versions": {name: metadata.version(name) for name in ("e3nn", "mlip-sweep", "torch")},
+            "versions": {name: version for name, version in versions.items() if version is not None},
         },
         path,
     )
@@ -113,13 +132,13 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
     """Read a potential from a file that `save` wrote, in evaluation mode.
 
     Args:
-        path: the file, the folder that holds it as `checkpoint.pt`, or the folder of a run.
-        device: where to put it.
-        dtype: another precision than the one it was trained in.
+        path: The file, the folder that holds it as `checkpoint.pt`, or the folder of a run.
+        device: Where to put it.
+        dtype: Another precision than the one it was trained in.
 
     Raises:
-        InputError: no such file; not a checkpoint of this program; or written under another e3nn version, whose
-            Wigner-3j signs differ.
+        InputError: There is no such file; it is no checkpoint of this program; its library is missing; or its weights
+            belong to another e3nn version, whose Wigner-3j signs differ.
     """
     places = (path / "checkpoint.pt", path / "model" / "checkpoint.pt") if path.is_dir() else (path,)
     file = next((place for place in places if place.is_file()), places[0])
@@ -134,10 +153,13 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
         raise InputError(
             f"{file}: not a checkpoint of mlip-sweep ({type(error).__name__}); give a checkpoint.pt"
         ) from error
-    if versions["e3nn"] != metadata.version("e3nn"):
+    architecture = architecture_of(hyperparameters["_target_"])
+    check_installed(architecture)
+    written, here = versions.get("e3nn"), _version("e3nn")
+    if architecture.weights_belong_to_e3nn and written != here:
         raise InputError(
-            f"{file}: written under e3nn {versions['e3nn']}, but {metadata.version('e3nn')} is installed, and the two "
-            f"differ in the signs of Wigner-3j tensors; pip install e3nn=={versions['e3nn']}, or train again"
+            f"{file}: written under e3nn {written}, but {here} is installed, and the two differ in the signs of "
+            f"Wigner-3j tensors; pip install e3nn=={written}, or train again"
         )
     if dtype is not None:
         hyperparameters["dtype"] = dtype
@@ -151,10 +173,10 @@ def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potenti
     """Call the class that `_target_` names with the other entries."""
     values = dict(hyperparameters)
     target = values.pop("_target_")
-    check_installed(target)
-    cls = _class_of(target)
+    architecture = architecture_of(target)
+    check_installed(architecture)
     try:
-        model = cls(rescaling=rescaling, **values)
+        model = architecture(rescaling=rescaling, **values)
     except InputError:
         raise
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -164,11 +186,9 @@ def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potenti
     return model
 
 
-def _class_of(target: str) -> type[Potential]:
+def _version(distribution: str) -> str | None:
+    """The version of an installed distribution; None where it is missing."""
     try:
-        cls = get_class(target)
-    except Exception as error:
-        raise InputError(f"model._target_={target}: {' '.join(str(error).split())}") from error
-    if not issubclass(cls, Potential):
-        raise InputError(f"model._target_={target}: not a {Potential.__module__}.Potential; name a class that is one")
-    return cls
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -4,13 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry, GraphBatch
 from mlip_sweep.errors import InputError
+from mlip_sweep.models.filters import layer_layout
 from mlip_sweep.models.rescaling import Rescaling
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -25,6 +26,19 @@ class Prediction:
 
     energy: Tensor
     forces: Tensor
+
+
+@dataclass(frozen=True)
+class Library:
+    """The library that an architecture is computed by.
+
+    Attributes:
+        distribution: Its name on PyPI.
+        extra: The extra of this project that brings it.
+    """
+
+    distribution: str
+    extra: str
 
 
 class Potential(nn.Module, ABC):
@@ -53,13 +67,26 @@ class Potential(nn.Module, ABC):
     - As it is, it does not either: `torch.vmap` refuses the libraries' `scatter_add_` into a tensor that they made
       themselves, and MACE's `requires_grad_` (https://docs.pytorch.org/docs/stable/func.ux_limitations.html).
 
+    A subclass also says what there is to know of its architecture, so that nothing else has to. It can be imported
+    where its library is missing: the library is imported in the constructor.
+
     Attributes:
+        library: What it is computed by; None where nothing else is needed.
+        weights_belong_to_e3nn: Whether the weights mean something only under the version of e3nn that they were trained
+            under, since versions differ in the signs of Wigner-3j tensors.
+        small: Hyperparameters that make any config narrow enough for tests, at the config's depth and orders.
+        smallest: Hyperparameters that leave as little to compile as the architecture allows.
         cutoff: The radius of an atom's neighbourhood, Å.
         atomic_numbers: The elements that the model knows, sorted.
         dtype: The precision of the network.
         compiled: Derives in the place of `derive`, once `mlip_sweep.models.compiled` has compiled the model.
         hyperparameters: What `checkpoint.load` needs to make the same network again.
     """
+
+    library: ClassVar[Library | None] = None
+    weights_belong_to_e3nn: ClassVar[bool] = False
+    small: ClassVar[Mapping[str, int]] = {}
+    smallest: ClassVar[Mapping[str, int]] = {}
 
     def __init__(
         self, *, cutoff: float, atomic_numbers: Sequence[int], rescaling: Rescaling, dtype: str = "float32"
@@ -81,6 +108,20 @@ class Potential(nn.Module, ABC):
     @abstractmethod
     def atomic_energies(self, geometry: Geometry) -> Tensor:
         """Energies of atoms in the network's units, (N,), differentiable in `geometry.positions`."""
+
+    def filter_layout(self, parameter: Tensor, module: nn.Module, key: str) -> Tensor:
+        """Which filter each weight of a parameter belongs to, for random directions normalised by `irreps`.
+
+        Args:
+            parameter: The parameter.
+            module: The module that owns it.
+            key: Its name in that module.
+
+        Returns:
+            Numbers of filters from 0, int64, in the shape of the parameter. Here as the layers of e3nn and of torch
+            are laid out; an architecture that lays out others says how.
+        """
+        return layer_layout(parameter, module, key)
 
     def elements(self, geometry: Geometry) -> Tensor:
         """Index of each atom's element among `atomic_numbers`, (N,) int64."""

@@ -1,14 +1,17 @@
 """MACE (Batatia et al., NeurIPS 2022, DOI 10.48550/arXiv.2206.07697), by the mace-torch library."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import Potential
-from mlip_sweep.models.isolation import isolated_build
+from mlip_sweep.models.build_context import build_context
+from mlip_sweep.models.e3nn_options import eager_e3nn
+from mlip_sweep.models.filters import numbered_along
+from mlip_sweep.models.interface import Library, Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 
@@ -37,6 +40,11 @@ class MACE(Potential):
         InputError: orders that the library cannot build.
     """
 
+    library = Library(distribution="mace-torch", extra="mace")
+    weights_belong_to_e3nn = True
+    small: ClassVar[Mapping[str, int]] = {"num_channels": 4, "radial_mlp_width": 8}
+    smallest: ClassVar[Mapping[str, int]] = {"num_interactions": 1, "num_channels": 2, "max_ell": 1, "correlation": 1}
+
     def __init__(
         self,
         *,
@@ -62,7 +70,7 @@ class MACE(Potential):
                 f"model.max_ell={max_ell}, model.max_L={max_L}: give a max_ell of at least 1, and a max_L from 0 to it"
             )
         super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
-        with isolated_build(seed, dtype):
+        with build_context(seed, dtype), eager_e3nn():
             from mace import modules  # before e3nn.o3: it lets e3nn 0.4 load its own constants
             from mace.modules.radial import BesselBasis
 
@@ -111,3 +119,9 @@ class MACE(Potential):
             compute_force=False,
         )
         return output["node_energy"]
+
+    def filter_layout(self, parameter: Tensor, module: nn.Module, key: str) -> Tensor:
+        """As for any architecture; a symmetric contraction keeps (element, path, channel), the element an input."""
+        if parameter.dim() == 3:
+            return numbered_along(parameter.shape, 1, 2)
+        return super().filter_layout(parameter, module, key)

@@ -1,12 +1,14 @@
 """NequIP (Batzner et al., Nat. Commun. 2022, DOI 10.1038/s41467-022-29939-5), by the nequip library."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from mlip_sweep.data.graphs import Geometry
-from mlip_sweep.models.interface import Potential
-from mlip_sweep.models.isolation import isolated_build
+from mlip_sweep.models.build_context import build_context
+from mlip_sweep.models.e3nn_options import eager_e3nn
+from mlip_sweep.models.interface import Library, Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 
@@ -31,6 +33,11 @@ class NequIP(Potential):
         seed: of the initial weights.
     """
 
+    library = Library(distribution="nequip", extra="nequip")
+    weights_belong_to_e3nn = True
+    small: ClassVar[Mapping[str, int]] = {"num_features": 4, "radial_mlp_width": 8}
+    smallest: ClassVar[Mapping[str, int]] = {"num_layers": 1, "num_features": 2}
+
     def __init__(
         self,
         *,
@@ -51,7 +58,7 @@ class NequIP(Potential):
         seed: int = 0,
     ) -> None:
         super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
-        with isolated_build(seed, dtype):
+        with build_context(seed, dtype), eager_e3nn():
             from nequip.model import NequIPGNNModel
             from nequip.utils.global_state import set_global_state
 
