@@ -39,7 +39,7 @@ def test_training_agrees(architecture, tmp_path):
         graphs = graphs_of(dataset.train, model.cutoff)
         recipe = Recipe(partial(torch.optim.Adam, lr=0.01), loss, loss, averaging=StochasticAverage(0.5, None))
         settings = replace(base, accelerator=device)
-        scores[device] = fit(model, graphs, graphs, recipe, settings, seed=0, folder=tmp_path / device).score
+        scores[device] = fit(model, graphs, graphs, recipe, settings, seed=0, folder=tmp_path / device).validation_loss
     assert scores["gpu"] == pytest.approx(scores["cpu"], rel=1e-3)
 
 

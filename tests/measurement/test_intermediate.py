@@ -24,6 +24,9 @@ pytestmark = pytest.mark.skipif(not installed("nequip"), reason="nequip is not i
 DATASET = ethanol_dataset()
 
 
+LONG = 40  # epochs after which the small model has learnt
+
+
 class GivenUpError(Exception):
     """What a search raises."""
 
@@ -54,15 +57,21 @@ def train(folder, value, epochs, trial=None):
 
 def test_the_entropy_is_that_of_the_average_which_is_validated(tmp_path):
     trial = HearingTrial()
-    train(tmp_path / "long", IntermediateLossEntropy(every=2, directions=2), 4, trial)
+    train(tmp_path / "long", IntermediateLossEntropy(every=LONG, directions=2), LONG + 1, trial)
     ((step, value, more_is_better),) = trial.values  # the last epoch needs none
-    assert (step, more_is_better) == (2, True)
-    # A training of two epochs ends with the weights that were seen, if the second epoch is its best.
-    model, best = train(tmp_path / "short", IntermediateValidationLoss(every=9), 2)
-    assert best.epoch == 1
+    assert (step, more_is_better) == (LONG, True)
+    # A shorter training ends with the weights that were seen, if its last epoch is its best.
+    model, best = train(tmp_path / "short", IntermediateValidationLoss(every=LONG + 1), LONG)
+    assert best.epoch == LONG - 1
     data = batches(DATASET.graphs("train", model.cutoff), 1024)
     same = LossEntropy(directions=2, tolerance=TOLERANCE, plane_points=0, progress=False)
     assert same.entropy(model, data) == pytest.approx(value, abs=1e-9)
+
+
+def test_a_model_that_has_not_learnt_reports_no_entropy(tmp_path):
+    trial = HearingTrial()
+    train(tmp_path, IntermediateLossEntropy(every=1, directions=1), 3, trial)
+    assert trial.values == []
 
 
 def test_a_search_can_end_a_training(tmp_path):
@@ -88,7 +97,7 @@ def test_the_cheap_entropy_never_stands_where_the_full_one_does(tmp_path):
         def __call__(self, value, step, *, more_is_better, told):
             recorded[told.partition(", ")[2].partition(" = ")[0]] = more_is_better
 
-    train(tmp_path, IntermediateLossEntropy(every=1, directions=1), 2, Recorder())
+    train(tmp_path, IntermediateLossEntropy(every=LONG, directions=1), LONG + 1, Recorder())
     assert set(recorded.values()) == {True}
     declared = {metric.name for metric in LossEntropy.metrics}
     assert LOSS_ENTROPY in declared and not declared & set(recorded)

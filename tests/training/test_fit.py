@@ -106,7 +106,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(name, architecture, tmp_
             train(tmp_path / "broken", name, architecture, callbacks=[Interrupt(epoch)])
     resumed, kept = train(tmp_path / "broken", name, architecture)
     assert kept.epoch == kept_whole.epoch
-    assert kept.score == kept_whole.score
+    assert kept.validation_loss == kept_whole.validation_loss
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
@@ -126,9 +126,9 @@ def test_the_kept_weights_are_those_that_were_scored(name, architecture, tmp_pat
     model, kept = train(tmp_path, name, architecture, callbacks=[watch])
     staged = name in ("swa", "weight_cycle", "swa and weight_cycle")
     late = watch.validation[EPOCHS // 2 if staged else 0 :]
-    assert kept.score == min(late)
-    assert kept.epoch == watch.validation.index(kept.score)
-    assert validation_loss(model) == pytest.approx(kept.score, rel=1e-9)
+    assert kept.validation_loss == min(late)
+    assert kept.epoch == watch.validation.index(kept.validation_loss)
+    assert validation_loss(model) == pytest.approx(kept.validation_loss, rel=1e-9)
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])

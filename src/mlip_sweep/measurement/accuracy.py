@@ -1,7 +1,7 @@
 """Errors of energies and forces on every set of frames, pooled over temperatures, and their growth with temperature."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import SET, Column, Metric
 from mlip_sweep.models.interface import Prediction
-from mlip_sweep.models.targets import FORCES, QUANTITIES, residuals_of
+from mlip_sweep.models.targets import ENERGY, FORCES, QUANTITIES, residuals_of
 from mlip_sweep.settings import settings
 
 TEMPERATURE: Final = re.compile(r"(\d+(?:\.\d+)?) ?K")
@@ -116,7 +116,8 @@ class Accuracy(Measurement):
             metrics=metrics,
             tables={"errors": pd.DataFrame([_row(label, error) for label, error in errors.items()])},
             figures={"parity": parity_figure(parity)},
-            notes=[f"predictions on {label} are not all finite" for label in broken],
+            notes=[f"predictions on {label} are not all finite" for label in broken] + _offset_notes(errors[TRAIN]),
+            summary=_summary(errors),
         )
 
 
@@ -182,3 +183,33 @@ def _row(label: str, error: Errors) -> dict[str, Any]:
         for name, quantity in QUANTITIES.items()
         for kind, statistic in STATISTICS.items()
     }
+
+
+OFFSET_TOLD: Final = 0.004  # eV/atom, the thermal error of the loss entropy; smaller ones matter to nothing here
+
+
+def _offset_notes(errors: Errors) -> list[str]:
+    """What to say where most of the energy error on the training frames is one constant; nothing elsewhere."""
+    energy = errors[ENERGY.name]
+    offset, rmse = float(np.mean(energy)), float(np.sqrt(np.mean(energy**2)))
+    if not np.isfinite(rmse) or abs(offset) < max(OFFSET_TOLD, 0.5 * rmse):
+        return []
+    return [
+        f"energies on the training frames are off by {1000 * offset:+.1f} meV/atom on the whole, of an RMSE of "
+        f"{1000 * rmse:.1f}: loss.fit_energy_shift=true takes it away"
+    ]
+
+
+def _summary(errors: Mapping[str, Errors]) -> pd.DataFrame:
+    """RMSE and mean absolute error by set, with units in the headings."""
+    return pd.DataFrame(
+        [
+            {"errors on": label, "frames": len(error[ENERGY.name])}
+            | {
+                f"{name} {kind.upper()} ({quantity.milli_unit})": statistic(error[name])
+                for name, quantity in QUANTITIES.items()
+                for kind, statistic in STATISTICS.items()
+            }
+            for label, error in errors.items()
+        ]
+    )

@@ -26,6 +26,7 @@ class Report:
         figures: name to figure, each stored as a png file. Made with `matplotlib.figure.Figure`, never pyplot.
         files: name, with a folder before it if need be, to what writes the file at a path.
         notes: one line each, what a reader must know ("window saturated: …").
+        summary: a table that is shown at the end of the run, and on its page; None for none.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Report:
     figures: dict[str, Figure] = field(default_factory=dict)
     files: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    summary: pd.DataFrame | None = None
 
 
 class Measurement(ABC):

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import ClassVar, Final, Protocol
 
@@ -11,10 +12,12 @@ from pytorch_lightning.callbacks import Callback
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches
-from mlip_sweep.measurement.evaluation import device_of
+from mlip_sweep.measurement.evaluation import device_of, evaluating
+from mlip_sweep.measurement.landscape.learnt import at_minimum
 from mlip_sweep.measurement.landscape.loss_entropy import LossEntropy
 from mlip_sweep.metrics import Metric
 from mlip_sweep.settings import settings
+from mlip_sweep.training.energy_shift import shifted
 from mlip_sweep.training.metrics import METRICS, VALIDATION_LOSS
 from mlip_sweep.training.module import TrainingModule
 
@@ -43,7 +46,7 @@ class IntermediateValue(ABC):
 
     @abstractmethod
     def of(self, trainer: pl.Trainer, module: TrainingModule, dataset: Dataset) -> float:
-        """The value of the weights as they stand.
+        """The value of the weights as they stand; NaN where it says nothing yet.
 
         Args:
             trainer: of the training under way.
@@ -69,7 +72,7 @@ class IntermediateValidationLoss(IntermediateValue):
 
 @settings
 class IntermediateLossEntropy(IntermediateValue):
-    """The loss entropy on the training frames, from few directions.
+    """The loss entropy on the training frames, from few directions, once the model has learnt (`landscape.learnt`).
 
     Args:
         every: epochs between two values.
@@ -93,7 +96,10 @@ class IntermediateLossEntropy(IntermediateValue):
         measurement = LossEntropy(
             directions=self.directions, tolerance=TOLERANCE, seed=self.seed, plane_points=0, progress=False
         )
-        return measurement.entropy(module.model, data)
+        with evaluating(module.model), shifted(module.model, data) if module.fit_energy_shift else nullcontext():
+            if not at_minimum(module.model, data).learnt:
+                return math.nan
+            return measurement.entropy(module.model, data)
 
 
 class FollowTraining(Callback):
@@ -121,6 +127,8 @@ class FollowTraining(Callback):
             return
         metric = self.value.metric
         value = self.value.of(trainer, pl_module, self.dataset)
+        if math.isnan(value):
+            return
         if metric.name != VALIDATION_LOSS and trainer.logger is not None:
             trainer.logger.log_metrics({metric.name: value}, step=trainer.global_step)
         if self.trial is not None:

@@ -1,9 +1,15 @@
 """What a run has found: recorded, told to a reader, returned to a search."""
 
+import io
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import shipped_measurements
@@ -24,12 +30,14 @@ class Outcome:
     Attributes:
         metrics: all that were measured so far, by name.
         declared: the declarations of the measurements that were taken.
+        summaries: tables for a reader, by the names of the measurements.
     """
 
     def __init__(self, rec: RunRecord) -> None:
         self._rec = rec
         self.metrics: dict[str, float] = {}
         self.declared: list[Metric] = []
+        self.summaries: dict[str, pd.DataFrame] = {}
 
     def __call__(self, name: str, measurement: Measurement, report: Report) -> None:
         """Record one report."""
@@ -38,6 +46,8 @@ class Outcome:
             self._rec.declare(name, measurement.metrics)  # so that a comparison knows what these numbers are
         self.metrics |= report.metrics
         self.declared += measurement.metrics
+        if report.summary is not None:
+            self.summaries[name] = report.summary
         log.info("%s: measured in %.0f s", name, report.metrics.get(wall_time(name), math.nan))
         for note in report.notes:
             log.warning("%s: %s", name, note)
@@ -48,6 +58,8 @@ class Outcome:
         self._rec.description(text)
         for line in text.splitlines():
             log.info("%s %s", name, line)
+        for table in self.summaries.values():
+            log.info("%s\n%s", name, as_text(table))
         if tell_where:
             log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
 
@@ -72,6 +84,18 @@ def headline(metrics: Mapping[str, float], declared: Iterable[Metric]) -> str:
         for metric in declared
         if metric.headline and metric.name in metrics
     )
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """A table for a terminal or a log; numbers with one decimal, counts as they are."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in table.columns:
+        shown.add_column(str(name), justify="left" if table[name].dtype == object else "right")
+    for row in table.itertuples(index=False):
+        shown.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(shown)
+    return console.file.getvalue().strip("\n")  # type: ignore[attr-defined]
 
 
 def returned_values(metrics: Mapping[str, float], wanted: str | Sequence[str]) -> float | list[float]:

@@ -24,7 +24,7 @@ from mlip_sweep.models import checkpoint
 from mlip_sweep.models.rescaling import Rescaling
 from mlip_sweep.tracking.runs_of_config import config_checksum
 from mlip_sweep.training.fit import Recipe, accelerator
-from mlip_sweep.training.loss import losses_of
+from mlip_sweep.training.loss import fits_energy_shift, losses_of
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,7 @@ def make_plan(cfg: DictConfig) -> Plan:
             optimizer=checked_optimizer(cfg.optimizer),
             loss=loss,
             validation_loss=validation_loss,
+            fit_energy_shift=fits_energy_shift(resolved["loss"]),
             averaging=make(cfg.averaging, "averaging") or None,
             cycle=make(cfg.loss.cycle, "loss.cycle") if cfg.loss.cycle else None,
         ),

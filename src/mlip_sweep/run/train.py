@@ -20,9 +20,9 @@ from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.run.start import Fresh, Resumed
 from mlip_sweep.tracking.models import log_model
 from mlip_sweep.tracking.run import RunRecord
-from mlip_sweep.training.best_weights import BestWeights
-from mlip_sweep.training.fit import LAST, accelerator, fit
+from mlip_sweep.training.fit import LAST, Kept, accelerator, fit
 from mlip_sweep.training.metrics import (
+    ENERGY_OFFSET_FITTED,
     KEPT_EPOCH,
     PARAMETERS,
     VALIDATION_LOSS,
@@ -43,7 +43,7 @@ def train(
     outcome: Outcome,
     trial: Trial | None = None,
     then: Sequence[Callable[[Potential], None]] = (),
-) -> BestWeights:
+) -> Kept:
     """Build and train the potential of a plan.
 
     Args:
@@ -56,9 +56,6 @@ def train(
         outcome: takes the validation loss of the kept weights.
         trial: hears of intermediate values.
         then: shown the model once it carries the weights that are kept.
-
-    Returns:
-        Which epoch was kept, and its validation loss.
     """
     settings = plan.settings.trainer
     dataset = data.dataset
@@ -78,7 +75,7 @@ def train(
     def note_time(model: Potential) -> None:
         rec.metrics({wall_time("training"): time.perf_counter() - begin})
 
-    best = fit(
+    kept = fit(
         model,
         graphs,
         dataset.graphs("validation", model.cutoff),
@@ -90,10 +87,11 @@ def train(
         follow=FollowTraining(plan.intermediate, dataset, trial) if plan.intermediate else None,
         callbacks=[AfterTraining(note_time, *then)],
     )
-    rec.tag("weights", f"epoch {best.epoch} of {settings.max_epochs}, averaging {plan.averaging}")
-    rec.metrics({KEPT_EPOCH: best.epoch, VALIDATION_LOSS_KEPT: best.score})
-    outcome.metrics[VALIDATION_LOSS] = best.score
-    return best
+    rec.tag("weights", f"epoch {kept.epoch} of {settings.max_epochs}, averaging {plan.averaging}")
+    found = {KEPT_EPOCH: kept.epoch, VALIDATION_LOSS_KEPT: kept.validation_loss}
+    rec.metrics(found | {ENERGY_OFFSET_FITTED: 1000.0 * kept.energy_offset})
+    outcome.metrics[VALIDATION_LOSS] = kept.validation_loss
+    return kept
 
 
 def build(plan: Plan, data: Data) -> Potential:

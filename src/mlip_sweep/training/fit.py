@@ -16,11 +16,12 @@ from torch import Tensor
 
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import evaluation_loader, training_loader
-from mlip_sweep.data.graphs import GraphBatch
+from mlip_sweep.data.graphs import GraphBatch, batches
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.training.averaging import WeightAverage
 from mlip_sweep.training.best_weights import BestWeights
+from mlip_sweep.training.energy_shift import FitEnergyShift
 from mlip_sweep.training.lightning_messages import fewer_messages
 from mlip_sweep.training.loss import Loss
 from mlip_sweep.training.metrics import VALIDATION_LOSS
@@ -39,6 +40,7 @@ class Recipe:
         optimizer: Makes an optimiser of the parameters that it is given.
         loss: The loss of the training.
         validation_loss: The loss by which weights are kept, the same all along.
+        fit_energy_shift: Whether the shift of the energies is fitted, in the validation and of the kept weights.
         averaging: The average of the weights that is validated and kept; None keeps them as they are trained.
         cycle: A stage that changes the weights of the training loss on the way; None leaves them.
     """
@@ -46,8 +48,25 @@ class Recipe:
     optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer]
     loss: Loss
     validation_loss: Loss
+    fit_energy_shift: bool = False
     averaging: WeightAverage | None = None
     cycle: Stage | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which weights a training has kept.
+
+    Attributes:
+        epoch: from 0, of which they are.
+        validation_loss: of that epoch.
+        energy_offset: what a fitted shift has taken from the energies of the training frames, eV/atom, root mean
+            square; 0 where none was fitted.
+    """
+
+    epoch: int
+    validation_loss: float
+    energy_offset: float = 0.0
 
 
 def fit(
@@ -62,7 +81,7 @@ def fit(
     follow: Callback | None = None,
     callbacks: Sequence[Callback] = (),
     logger: Logger | None = None,
-) -> BestWeights:
+) -> Kept:
     """Train in place; afterwards the model carries the weights that are kept, in evaluation mode.
 
     Args:
@@ -77,9 +96,6 @@ def fit(
         follow: A callback that is shown the weights of every validation, under EMA or SWA the average.
         callbacks: Callbacks that run after training's own; those that measure act in `on_fit_end`, on the kept weights.
         logger: Takes the metrics of epochs.
-
-    Returns:
-        Which epoch was kept, and its validation loss.
     """
     module = TrainingModule(
         model.train(),
@@ -88,11 +104,14 @@ def fit(
         validation_loss=recipe.validation_loss,
         plateau_factor=settings.plateau_factor,
         plateau_patience=settings.plateau_patience,
+        fit_energy_shift=recipe.fit_energy_shift,
     )
     best = BestWeights()
+    shift = FitEnergyShift(batches(train, settings.max_atoms)) if recipe.fit_energy_shift else None
     own: list[Callback | None] = [
         recipe.cycle,
         best,  # before averaging: see BestWeights
+        shift,  # after the best weights are in place
         follow,
         recipe.averaging,
         EpochBar() if settings.progress else None,
@@ -133,7 +152,7 @@ def fit(
                 weights_only=True,
             )
     model.eval()
-    return best
+    return Kept(best.epoch, best.score, shift.offset if shift else 0.0)
 
 
 @contextmanager

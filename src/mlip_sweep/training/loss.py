@@ -63,15 +63,28 @@ def losses_of(group: Mapping[str, Any]) -> tuple[Loss, Loss]:
     """The losses of training and of validation that the config group `loss` describes.
 
     Raises:
-        InputError: as `weighted_loss`; or the group has an entry that is no weight.
+        InputError: as `weighted_loss`; or the group has an entry that nothing knows.
     """
     place = "loss"
-    unknown = [name for name in group if not name.endswith("_weight") and name not in ("validation", "cycle")]
+    others = ("validation", "cycle", "fit_energy_shift")
+    unknown = [name for name in group if not name.endswith("_weight") and name not in others]
     if unknown:
         raise InputError(f"{place}.{unknown[0]}: there is no such setting; see conf/loss for what it takes")
     own = {name.removesuffix("_weight"): value for name, value in group.items() if name.endswith("_weight")}
     validation = {name.removesuffix("_weight"): value for name, value in (group.get("validation") or {}).items()}
     return weighted_loss(own, place), weighted_loss(validation, f"{place}.validation")
+
+
+def fits_energy_shift(group: Mapping[str, Any]) -> bool:
+    """Whether the config group `loss` asks for a fitted shift of the energies.
+
+    Raises:
+        InputError: it says neither yes nor no.
+    """
+    wanted = group.get("fit_energy_shift", False)
+    if not isinstance(wanted, bool):
+        raise InputError(f"loss.fit_energy_shift={wanted}: give true or false")
+    return wanted
 
 
 class MeanSquares:

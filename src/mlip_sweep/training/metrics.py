@@ -21,6 +21,7 @@ VALIDATION_FORCES: Final = validation_rmse("forces")
 # One value a run.
 KEPT_EPOCH: Final = "kept/epoch"  # whose weights are kept and measured
 VALIDATION_LOSS_KEPT: Final = "kept/validation_loss"
+ENERGY_OFFSET_FITTED: Final = "kept/energy_offset_fitted_meV_atom"  # that the fitted shift has taken away
 PARAMETERS: Final = "parameters"
 
 METRICS: Final = (
@@ -31,6 +32,7 @@ METRICS: Final = (
     Metric(VALIDATION_FORCES, "meV/Å", better="lower", column=Column("F validation\nmeV/Å", form="{:.1f}", priority=5)),
     Metric(KEPT_EPOCH, "epochs"),
     Metric(VALIDATION_LOSS_KEPT, better="lower"),
+    Metric(ENERGY_OFFSET_FITTED, "meV/atom"),
     Metric(PARAMETERS, better="lower"),
     Metric(wall_time(SET), "s", better="lower"),
 )

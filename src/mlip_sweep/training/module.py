@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.models.targets import QUANTITIES, residuals
+from mlip_sweep.models.targets import ENERGY, QUANTITIES, residuals
+from mlip_sweep.training.energy_shift import EnergyErrors
 from mlip_sweep.training.loss import Loss, MeanSquares
 from mlip_sweep.training.metrics import LEARNING_RATE, TRAIN_LOSS, VALIDATION_LOSS, validation_rmse
 
@@ -26,6 +27,7 @@ class TrainingModule(pl.LightningModule):
         validation_loss: The loss of the validation, the same all along, so that checkpoints stay comparable.
         plateau_factor: The learning rate is multiplied by this number where the validation loss stays on a plateau.
         plateau_patience: The number of epochs without a better validation loss that make a plateau.
+        fit_energy_shift: Whether the validation looks at energies without the shift that a fit takes from them.
 
     Attributes:
         validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å).
@@ -40,6 +42,7 @@ class TrainingModule(pl.LightningModule):
         validation_loss: Loss,
         plateau_factor: float,
         plateau_patience: int,
+        fit_energy_shift: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,8 +50,10 @@ class TrainingModule(pl.LightningModule):
         self.validation_loss = validation_loss
         self._optimizer = optimizer
         self._plateau = {"factor": plateau_factor, "patience": plateau_patience}
+        self.fit_energy_shift = fit_energy_shift
         self.validation_rmse = dict.fromkeys(QUANTITIES, math.nan)
         self._mean_squares = MeanSquares()
+        self._energy_errors = EnergyErrors()
         self._losses: list[Tensor] = []
 
     def configure_optimizers(self) -> Any:
@@ -89,14 +94,21 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin to count errors."""
         self._mean_squares = MeanSquares()
+        self._energy_errors = EnergyErrors()
 
     def validation_step(self, batch: GraphBatch, batch_idx: int) -> None:
         """Count the errors of one batch. The model switches gradients on for the forces itself."""
-        self._mean_squares.add(residuals(self.model, batch))
+        missed = residuals(self.model, batch)
+        self._mean_squares.add(missed)
+        if self.fit_energy_shift:
+            self._energy_errors.add(missed[ENERGY.name], batch, self.model)
 
     def on_validation_epoch_end(self) -> None:
         """Log RMSEs, and the loss at fixed weights, by which Lightning's callbacks go."""
         mean_squares = self._mean_squares.values
+        if self.fit_energy_shift:
+            left = torch.from_numpy(self._energy_errors.fit().after).square().mean()
+            mean_squares[ENERGY.name] = left.to(mean_squares[ENERGY.name])
         self.validation_rmse = {name: math.sqrt(value) for name, value in mean_squares.items()}
         self._record({validation_rmse(name): 1000.0 * value for name, value in self.validation_rmse.items()})
         self.log(VALIDATION_LOSS, self.validation_loss.of_mean_squares(mean_squares))

@@ -1,6 +1,6 @@
 """The measurement of the loss entropy: directions, landscape, entropy, report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from mlip_sweep.measurement.landscape.entropy import EntropySettings, curvature,
 from mlip_sweep.measurement.landscape.figures import lines_figure, plane_figure
 from mlip_sweep.measurement.landscape.grid import LineLosses, PlaneLosses, evaluate_lines, evaluate_plane, grid
 from mlip_sweep.measurement.landscape.interpolation import to_arrays
+from mlip_sweep.measurement.landscape.learnt import AtMinimum, at_minimum
 from mlip_sweep.measurement.landscape.sensitivity import sensitivity, sensitivity_figure
 from mlip_sweep.measurement.landscape.weights import weight_figure, weight_table
 from mlip_sweep.metrics import Column, Metric
@@ -38,8 +39,13 @@ SATURATION_FORCES: Final = "landscape_saturation_forces"
 MAX_COSINE: Final = "landscape_max_cosine"
 DIRECTIONS: Final = "landscape_directions"
 EVALUATIONS: Final = "landscape_evaluations"  # of the whole data set; those of a plane are not counted
+HEIGHT_ENERGY: Final = "landscape_height_energy_T"  # loss at t = 0 over the thermal error: S falls with it
+HEIGHT_FORCES: Final = "landscape_height_forces_T"
+UNEXPLAINED_ENERGY: Final = "landscape_unexplained_energy"  # loss at t = 0 over the spread of the labels
+UNEXPLAINED_FORCES: Final = "landscape_unexplained_forces"
 INTERPOLATION_ERROR: Final = "landscape_interpolation_error"  # estimate, in S; 0 where all was evaluated
 
+HIGH: Final = 3.0  # thermal errors at t = 0 from which on a reader is told
 FULL_WINDOW = 0.9  # share of points that count from which on the window is called saturated
 
 
@@ -103,6 +109,10 @@ class LossEntropy(Measurement):
         Metric(CURVATURE_FORCES, "eV/Å", better="lower"),
         Metric(SATURATION_ENERGY),
         Metric(SATURATION_FORCES),
+        Metric(HEIGHT_ENERGY, "T_E", better="lower"),
+        Metric(HEIGHT_FORCES, "T_F", better="lower"),
+        Metric(UNEXPLAINED_ENERGY, better="lower"),
+        Metric(UNEXPLAINED_FORCES, better="lower"),
         Metric(MAX_COSINE),
         Metric(DIRECTIONS),
         Metric(EVALUATIONS),
@@ -153,6 +163,7 @@ class LossEntropy(Measurement):
         report = report_of(
             landscape,
             self.entropy_settings,
+            at_minimum(model, data),
             surface=surface,
             max_cosine=directions.max_cosine,
             n_bootstrap=self.n_bootstrap,
@@ -198,6 +209,7 @@ class LossEntropy(Measurement):
 def report_of(
     landscape: SampledLandscape,
     settings: EntropySettings,
+    minimum: AtMinimum,
     *,
     surface: PlaneLosses | None = None,
     max_cosine: float = float("nan"),
@@ -221,6 +233,10 @@ def report_of(
         CURVATURE_FORCES: curvature(curves.t, mean_forces),
         SATURATION_ENERGY: full_energy,
         SATURATION_FORCES: full_forces,
+        HEIGHT_ENERGY: minimum.energy / settings.temperature_energy,
+        HEIGHT_FORCES: minimum.forces / settings.temperature_forces,
+        UNEXPLAINED_ENERGY: minimum.unexplained_energy,
+        UNEXPLAINED_FORCES: minimum.unexplained_forces,
         MAX_COSINE: max_cosine,
         DIRECTIONS: len(curves.energy),
         EVALUATIONS: landscape.evaluations,
@@ -234,6 +250,7 @@ def report_of(
     }
     figures = {"landscape": lines_figure(landscape, settings, entropy)}
     notes = [
+        *_learning_notes(minimum, metrics),
         *_saturation_note("energy", full_energy, entropy.energy, curves),
         *_saturation_note("forces", full_forces, entropy.forces, curves),
     ]
@@ -249,6 +266,23 @@ def report_of(
     }
     figures["sensitivity"] = sensitivity_figure(tables["sensitivity"], settings)
     return Report(metrics=metrics, arrays=arrays, tables=tables, figures=figures, notes=notes)
+
+
+def _learning_notes(minimum: AtMinimum, metrics: Mapping[str, float]) -> list[str]:
+    """What to say of a model that has not learnt, or whose losses are far above the thermal errors; else nothing."""
+    if not minimum.learnt:
+        return [
+            f"the model has not learnt: its forces RMSE on the frames of the landscape, {1000 * minimum.forces:.0f} "
+            f"meV/Å, is {minimum.unexplained_forces:.0%} of the forces themselves; S says nothing of a minimum yet: "
+            "train longer"
+        ]
+    heights = {"energy": (metrics[HEIGHT_ENERGY], "T_E"), "forces": (metrics[HEIGHT_FORCES], "T_F")}
+    return [
+        f"{name}: the loss at t = 0 is {height:.1f} {unit}, and takes {height:.1f} from S_{unit[-1]}: S says how high "
+        "the minimum is rather than how flat"
+        for name, (height, unit) in heights.items()
+        if height > HIGH
+    ]
 
 
 def _saturation_note(name: str, share: float, entropy: float, curves: LineLosses) -> list[str]:
