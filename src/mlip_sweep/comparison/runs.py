@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlip_sweep.comparison.choices import choice_key, differences, group_of, seed_of
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import declared_by, shipped_measurements
 from mlip_sweep.metrics import Metric
@@ -16,6 +17,7 @@ from mlip_sweep.training.metrics import METRICS
 
 LANDSCAPE = "landscape/curves.npz"
 REPLICAS = "stability/replicas.csv"
+DESCRIPTION = ("run_id", "name", "status", "error", "started", "group", "choice", "seed", "params")  # not metrics
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ def read_runs(uri: str, experiment: str | None = None, parent: str | None = None
 def runs_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """One row a run, in the order given.
 
-    Columns: run_id, name (what varied among these runs), status (MLflow's, or PRUNED), error, started; `param.<name>`
-    (text) for each parameter; each metric under its own name (NaN where a run has none). Runs of one name are told
-    apart by the beginning of their ids; one that was interrupted and gone on with by another is left out.
+    Columns: run_id, name (what varied among these runs), status (MLflow's, or PRUNED), error, started; group, choice
+    and seed (`comparison.choices`) and `params`, a mapping of all parameters; each metric under its own name (NaN where
+    a run has none). Runs of one name are told apart by the beginning of their ids; one that was interrupted and gone on
+    with by another is left out.
     """
     rows = [
         {
@@ -58,19 +61,30 @@ def runs_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
             "status": "PRUNED" if "pruned" in run.tags else run.status,
             "error": run.tags.get("pruned", run.tags.get("error", "")),
             "started": run.started,
-            **{f"param.{key}": value for key, value in run.params.items()},
+            "group": group_of(run),
+            "choice": choice_key(run.params),
+            "seed": seed_of(run.params),
+            "params": run.params,
             **run.metrics,
         }
         for run in runs
         if SUPERSEDED not in run.tags  # interrupted, and gone on with by another
     ]
     if not rows:
-        return pd.DataFrame(columns=["run_id", "name", "status", "error", "started"])
+        return pd.DataFrame(columns=list(DESCRIPTION))
     table = pd.DataFrame(rows)
     table["name"] = _without_shared(list(table["name"]))
     twice = table["name"].duplicated(keep=False)
     table.loc[twice, "name"] = table["name"] + " (" + table["run_id"].str[:6] + ")"
     return table
+
+
+def group_titles(runs: pd.DataFrame) -> dict[str, str]:
+    """What tells the groups of a table of runs apart, in words; "" where there is but one."""
+    params = {str(group): rows["params"].iloc[0] for group, rows in runs.groupby("group", sort=False)}
+    if len(params) < 2:
+        return dict.fromkeys(params, "")
+    return dict(zip(params, differences(list(params.values())), strict=True))
 
 
 def declared_metrics(runs: Sequence[StoredRun] = ()) -> tuple[Metric, ...]:

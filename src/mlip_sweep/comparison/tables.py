@@ -1,7 +1,7 @@
-"""The table that a person chooses a potential by, on the terminal and as CSV."""
+"""The table that a person chooses a potential by, on the terminal and as CSV: one row a choice, or one row a run."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,132 +10,213 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from mlip_sweep.comparison.runs import Replicas, declared_metrics
+from mlip_sweep.comparison.runs import DESCRIPTION, declared_metrics
+from mlip_sweep.comparison.statistics import NORMAL_95, Estimate, estimate
+from mlip_sweep.comparison.verdict import MEASURES, Verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
-from mlip_sweep.measurement.dynamics.survival import log_rank
-from mlip_sweep.measurement.dynamics.time_to_failure import (
-    TIME_TO_FAILURE,
-)
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 from mlip_sweep.metrics import SET, Column, Metric, declaration_of
 from mlip_sweep.training.metrics import VALIDATION_FORCES
 
-LOG_RANK = "log_rank_p_against_best"
 WALL_TIME = "wall_time_s"
-POOLED = (RMSE_FORCES_HIGH_T, RMSE_FORCES_ALL_T, VALIDATION_FORCES)  # the first that was measured
+WALL_TIMES = "wall_time/"  # beginning of the metrics that it is the sum of
+POOLED = (RMSE_FORCES_HIGH_T, RMSE_FORCES_ALL_T, VALIDATION_FORCES)  # the first that was measured is shown
 DASH = "–"
+NOT_LEARNT = " †"
+NOT_LEARNT_TOLD = "† has not learnt (forces error above half of the forces themselves): S says nothing of a minimum yet"
 NAME_WIDTH = 26  # characters that are left for the names, which are folded
 GAP = 3  # between columns
 
 
-def summarise(runs: pd.DataFrame, replicas: Mapping[str, Replicas]) -> pd.DataFrame:
-    """One row a run, the most trustworthy first.
-
-    The order is that of the longest restricted mean time-to-failure; runs that are equal in it, or were not measured,
-    follow the lowest forces RMSE and then the highest S. Runs that did not finish stand last, unranked.
-
-    Args:
-        runs: as `read_runs` gives them.
-        replicas: by run id, for the log-rank test of each run against the best; p is not corrected for the
-            number of runs.
+def runs_table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row a run, in the order of the choices and their seeds; runs that have not finished stand last.
 
     Returns:
-        rank, run_id, name, status, error, then metrics under their own names, `log_rank_p_against_best`, `wall_time_s`.
+        group, rank (of the choice), choice, seed, run_id, name, status, error, learnt, then metrics under their own
+        names, and `wall_time_s`.
     """
-    table = runs.drop(columns=[c for c in runs.columns if c.startswith(("param.", "wall_time/"))] + ["started"])
-    wall = [c for c in runs.columns if c.startswith("wall_time/")]
-    table[WALL_TIME] = runs[wall].sum(axis=1, min_count=1) if wall else np.nan
-    order = {TIME_TO_FAILURE: False, pooled_forces(runs): True, LOSS_ENTROPY: False}
-    table["_unfinished"] = table["status"] != "FINISHED"
-    by = ["_unfinished", *(name for name in order if name in table)]
-    table = table.sort_values(
-        by, ascending=[True, *(order[name] for name in by[1:])], kind="stable", na_position="last"
-    )
-    finished = ~table.pop("_unfinished")
-    table.insert(0, "rank", np.where(finished, finished.cumsum(), np.nan))
+    parts = []
+    for found in verdicts:
+        of_choices = [
+            choice.runs.assign(rank=choice.rank, choice=choice.label).sort_values("seed") for choice in found.choices
+        ]
+        parts += [part.assign(group=found.title) for part in [*of_choices, found.unfinished.assign(choice="")]]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table[WALL_TIME] = wall_time_of(table)
+    first = ["group", "rank", "choice", "seed", "run_id", "name", "status", "error", "learnt"]
+    table = table.reindex(columns=[*first, *(name for name in table if name not in (*first, *DESCRIPTION))])
     table["rank"] = table["rank"].astype("Int64")
-    measured = [run for run in table.loc[finished, "run_id"] if run in replicas]
-    p_values = {
-        run: log_rank(
-            replicas[measured[0]].time, replicas[measured[0]].failed, replicas[run].time, replicas[run].failed
-        )
-        for run in measured[1:]
-    }
-    table[LOG_RANK] = table["run_id"].map(p_values).astype(float)
-    return table.reset_index(drop=True)
+    return table.drop(columns=[name for name in table if str(name).startswith(WALL_TIMES)])
+
+
+def choices_table(found: Verdict) -> pd.DataFrame:
+    """One row a choice, in the order of the verdict.
+
+    Returns:
+        rank, choice, runs, seeds, learnt; for each measure NAME of the verdict NAME (mean over seeds), NAME_stderr,
+        NAME_ci95_low, NAME_ci95_high, NAME_spread (standard deviation between seeds); `difference` from the best in the
+        verdict's own measure with its interval, `p` after Holm's correction, and `seeds_needed`.
+    """
+    rows = []
+    for choice in found.choices:
+        row: dict[str, object] = {
+            "group": found.title,
+            "rank": choice.rank,
+            "choice": choice.label,
+            "runs": len(choice.runs),
+            "seeds": " ".join(choice.seeds),
+            "learnt": choice.learnt,
+        }
+        for measure in MEASURES:
+            known = choice.estimates[measure.metric]
+            if known.n:
+                row |= {
+                    measure.metric: known.mean,
+                    f"{measure.metric}_stderr": known.stderr,
+                    f"{measure.metric}_ci95_low": known.low,
+                    f"{measure.metric}_ci95_high": known.high,
+                    f"{measure.metric}_spread": known.spread,
+                }
+        if choice.difference is not None:
+            row |= {
+                "difference": choice.difference.mean,
+                "difference_ci95_low": choice.difference.low,
+                "difference_ci95_high": choice.difference.high,
+                "p": choice.p,
+                "seeds_needed": choice.difference.seeds_needed,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def pooled_forces(runs: pd.DataFrame) -> str:
-    """Name of the forces RMSE that runs are judged by: high-T where it was measured, else all-T, else validation."""
+    """Name of the forces RMSE that is shown: high-T where it was measured, else all-T, else validation."""
     return next((name for name in POOLED if name in runs and runs[name].notna().any()), POOLED[0])
 
 
+def wall_time_of(runs: pd.DataFrame) -> pd.Series:
+    """What each run took in all, s."""
+    phases = [name for name in runs if str(name).startswith(WALL_TIMES)]
+    return runs[phases].sum(axis=1, min_count=1) if phases else pd.Series(np.nan, index=runs.index)
+
+
 def terminal_table(
-    table: pd.DataFrame, title: str = "", width: int = 120, declared: Sequence[Metric] | None = None
+    found: Verdict, title: str = "", width: int = 120, declared: Sequence[Metric] | None = None
 ) -> Table:
-    """The summary for a terminal of `width` characters; where it is narrow, the most telling columns only.
+    """The choices for a terminal of `width` characters; where it is narrow, the most telling columns only.
 
     Args:
-        table: as `summarise` returns it.
+        found: the verdict on a group.
         title: above the table.
         width: of the terminal.
         declared: say which metrics are shown, and how; None for those that this program declares.
     """
-    shown = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    shown.add_column("#", justify="right")
-    shown.add_column("run", overflow="fold", min_width=NAME_WIDTH)
-    columns = _fitting(_columns(table, declared_metrics() if declared is None else declared), table, width)
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    cells = table_cells(found, declared_metrics() if declared is None else declared)
+    columns = _fitting(cells, width)
+    table.add_column("#", justify="right")
+    table.add_column("choice" if _several_seeds(found) else "run", overflow="fold", min_width=NAME_WIDTH)
     for column in columns:
-        shown.add_column(column.heading, justify="right", no_wrap=True)
-    for _, row in table.iterrows():
-        cells = [escape(column.text(row)) for column in columns]
-        if row["status"] == "FINISHED":
-            shown.add_row(str(row["rank"]), escape(row["name"]), *cells)
-        else:
-            state = f"{escape(row['name'])}\n[red]{row['status']}[/red] [dim]{escape(row['error'])}[/dim]"
-            shown.add_row(DASH, state, *cells)
-    return shown
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for place, (choice, rank) in enumerate(zip(found.choices, ranks(found), strict=True)):
+        table.add_row(rank, escape(choice.label), *(escape(column.texts[place]) for column in columns))
+    for _, row in found.unfinished.iterrows():
+        state = f"{escape(row['name'])}\n[red]{row['status']}[/red] [dim]{escape(row['error'])}[/dim]"
+        table.add_row(DASH, state, *[DASH] * len(columns))
+    if not all(choice.learnt for choice in found.choices):
+        table.caption = NOT_LEARNT_TOLD
+        table.caption_justify = "left"
+    return table
+
+
+def ranks(found: Verdict) -> list[str]:
+    """Ranks as people write them: "1=" for those that share the first place."""
+    shared = bool(found.tied)
+    return ["1=" if choice.rank == 1 and shared else str(choice.rank) for choice in found.choices]
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A metric of the table and how it is written, with its uncertainty where the row has it."""
+class Cells:
+    """One column of a table of choices.
 
-    name: str
-    column: Column
+    Attributes:
+        heading: with line breaks.
+        texts: one a choice.
+        values: numbers to sort by, one a choice.
+        priority: columns of low priority are left out first.
+    """
 
-    @property
-    def heading(self) -> str:
-        return self.column.heading
-
-    def text(self, row: pd.Series) -> str:
-        value = row[self.name]
-        if pd.isna(value):
-            return DASH
-        if self.name == WALL_TIME:
-            return _duration(value)
-        text = self.column.form.format(value)
-        if pd.notna(row.get(self.column.error)):
-            text += " ± " + self.column.form.format(row[self.column.error])
-        low, high = row.get(self.column.low), row.get(self.column.high)
-        if pd.notna(low) and pd.notna(high):
-            text += f" [{self.column.form.format(low)}, {self.column.form.format(high)}]"
-        return text
+    heading: str
+    texts: list[str]
+    values: list[float]
+    priority: int
 
 
-def _columns(table: pd.DataFrame, declared: Sequence[Metric]) -> list[_Shown]:
+def table_cells(found: Verdict, declared: Sequence[Metric]) -> list[Cells]:
     """What the declarations want to be shown, as far as a run has it; of the pooled forces errors one is enough."""
-    pooled = pooled_forces(table)
-    shown: list[_Shown] = []
+    runs = found.runs
+    if runs.empty:
+        return []
+    pooled = pooled_forces(runs)
+    cells = [_seeds_cells(found)] if _several_seeds(found) else []
     for metric in declared:
         if metric.column is None or (metric.name in POOLED and metric.name != pooled):
             continue
-        names = [name for name in table.columns if declaration_of(name, declared) is metric]
-        shown += [_Shown(name, _of_set(metric, name)) for name in sorted(names, key=_leading_number)]
-        if metric.name == TIME_TO_FAILURE:
-            shown.append(_Shown(LOG_RANK, Column("p vs\n#1", "{:.2g}", priority=3)))
-    shown.append(_Shown(WALL_TIME, Column("wall\ntime", priority=1)))
-    return [one for one in shown if one.name in table and table[one.name].notna().any()]
+        names = [
+            name for name in map(str, runs) if declaration_of(name, declared) is metric and runs[name].notna().any()
+        ]
+        cells += [_metric_cells(found, name, _of_set(metric, name)) for name in sorted(names, key=_leading_number)]
+        if found.measure is not None and metric.name == found.measure.metric and len(found.choices) > 1:
+            cells.append(_p_cells(found))
+    seconds = [float(wall_time_of(choice.runs).sum()) for choice in found.choices]
+    return [*cells, Cells("wall\ntime", [_duration(value) for value in seconds], seconds, priority=1)]
+
+
+def _several_seeds(found: Verdict) -> bool:
+    return any(len(choice.runs) > 1 for choice in found.choices)
+
+
+def _seeds_cells(found: Verdict) -> Cells:
+    counts = [len(choice.seeds) for choice in found.choices]
+    return Cells("seeds", [str(n) for n in counts], [float(n) for n in counts], priority=6)
+
+
+def _p_cells(found: Verdict) -> Cells:
+    values = [choice.p for choice in found.choices]
+    return Cells("p vs\nbest", [DASH if np.isnan(p) else f"{p:.2g}" for p in values], values, priority=4)
+
+
+def _metric_cells(found: Verdict, name: str, column: Column) -> Cells:
+    estimates = [_estimate(choice.runs, name, column) for choice in found.choices]
+    texts = []
+    for choice, known in zip(found.choices, estimates, strict=True):
+        text = _text(known, column)
+        texts.append(text + NOT_LEARNT if name == LOSS_ENTROPY and not choice.learnt and text != DASH else text)
+    return Cells(column.heading, texts, [known.mean for known in estimates], column.priority)
+
+
+def _estimate(runs: pd.DataFrame, name: str, column: Column) -> Estimate:
+    """Over the seeds of one choice, with the measurement's own uncertainty where it has one."""
+    stderrs = pd.Series(np.nan, index=runs.index)
+    if column.error in runs:
+        stderrs = runs[column.error]
+    elif column.low in runs and column.high in runs:
+        stderrs = (runs[column.high] - runs[column.low]) / (2 * NORMAL_95)
+    by_seed = pd.DataFrame({"seed": runs["seed"], "value": runs[name], "stderr": stderrs}).groupby("seed").mean()
+    found = estimate(by_seed["value"], by_seed["stderr"])
+    if len(runs) == 1 and column.low in runs and column.high in runs:  # the interval as it was measured
+        return replace(found, low=float(runs[column.low].iloc[0]), high=float(runs[column.high].iloc[0]))
+    return found
+
+
+def _text(known: Estimate, column: Column) -> str:
+    if np.isnan(known.mean):
+        return DASH
+    text = column.form.format(known.mean)
+    if column.low and np.isfinite(known.low) and np.isfinite(known.high):
+        low = max(0.0, known.low) if known.mean >= 0 else known.low  # a time is not negative
+        return f"{text} [{column.form.format(low)}, {column.form.format(known.high)}]"
+    return f"{text} ± {column.form.format(known.stderr)}" if np.isfinite(known.stderr) else text
 
 
 def _of_set(metric: Metric, name: str) -> Column:
@@ -146,20 +227,13 @@ def _of_set(metric: Metric, name: str) -> Column:
     return replace(column, heading=column.heading.replace(SET, label))
 
 
-def _fitting(columns: list[_Shown], table: pd.DataFrame, width: int) -> list[_Shown]:
+def _fitting(cells: Sequence[Cells], width: int) -> list[Cells]:
     """The columns that leave room for the names, dropped by priority and from the left where that is equal."""
-    widths = {
-        column.name: GAP + max(len(line) for line in [*column.heading.split("\n"), *map(column.text, _rows(table))])
-        for column in columns
-    }
-    kept = list(columns)
-    while len(kept) > 1 and sum(widths[column.name] for column in kept) > width - NAME_WIDTH - GAP - 4:
-        kept.remove(min(kept, key=lambda shown: shown.column.priority))
+    widths = {id(one): GAP + max(map(len, [*one.heading.split("\n"), *one.texts])) for one in cells}
+    kept = list(cells)
+    while len(kept) > 1 and sum(widths[id(one)] for one in kept) > width - NAME_WIDTH - GAP - 4:
+        kept.remove(min(kept, key=lambda one: one.priority))
     return kept
-
-
-def _rows(table: pd.DataFrame) -> Iterator[pd.Series]:
-    return (row for _, row in table.iterrows())
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,154 @@
+"""What may be compared with what: groups of runs measured alike, and the choices and seeds in each.
+
+- A **group** holds runs that were measured on the same data, by the same measurements with the same settings. Only
+  within a group are runs ranked.
+- A **choice** is all that a config decides. Runs of a group whose configs differ by seeds alone are one choice.
+- A **seed** names the initial weights and the order of batches. Runs of two choices with the same seed make a pair.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from mlip_sweep.tracking.read import StoredRun
+
+# Parameters of a run, by the beginnings of their dotted names, that are no part of a choice: how it was run, …
+HOW_IT_RAN = (
+    "tracking",
+    "objective",
+    "resume",
+    "pruning",
+    "hydra",
+    "trainer.accelerator",
+    "trainer.threads",
+    "trainer.progress",
+    "trainer.resume",
+    "trainer.compile",
+    "trainer.max_atoms",
+    "trainer.checkpoint_every",
+    "dataset.cache",
+    "dataset.folder",
+    "dataset.verify",
+)
+# … and, by their ends, settings of measurements that change no number.
+WITHOUT_EFFECT = ("progress", "cache", "max_atoms", "skin_A", "trajectory_every", "plane_points", "control_replicas")
+TYPED = "trainer"  # this group is typed to say where to train
+MEASUREMENT = "measurement"
+SOURCES = "data.sources"  # tag: a checksum and a name a line
+SEED_OF_WEIGHTS, SEED_OF_ORDER = "seeds.model", "seeds.order"
+SEPARATOR = " · "
+VALUE_CHARACTERS = 24
+
+
+def group_of(run: StoredRun) -> str:
+    """A key that is the same for runs that were measured alike."""
+    shas = sorted(line.split()[0] for line in run.tags.get(SOURCES, "").splitlines() if line.strip())
+    data = shas or sorted(f"{k}={v}" for k, v in run.params.items() if k.split(".")[0] == "dataset")
+    measured = {k: v for k, v in run.params.items() if k.startswith(f"{MEASUREMENT}.") and not _without_effect(k)}
+    return _key([data, sorted(measured.items())])
+
+
+def choice_of(params: Mapping[str, str]) -> dict[str, str]:
+    """The part of a run's parameters that is its choice."""
+    return {name: value for name, value in params.items() if not _is_no_choice(name)}
+
+
+def seed_of(params: Mapping[str, str]) -> str:
+    """The seed of a run, as people write it: "0", or "1/0" where weights and order have different ones."""
+    weights = params.get(SEED_OF_WEIGHTS, params.get("seed", "0"))
+    order = params.get(SEED_OF_ORDER, weights)
+    return weights if weights == order else f"{weights}/{order}"
+
+
+def choice_key(params: Mapping[str, str]) -> str:
+    """A key that is the same for runs of one choice."""
+    return _key(sorted(choice_of(params).items()))
+
+
+def labels(choices: Sequence[Mapping[str, str]]) -> list[str]:
+    """A label for each choice by what tells it from the others, such as "mace · forces_rms · lr 0.01".
+
+    Config groups (parameters without a dot) give their value alone. A setting below a group gives its name too, and is
+    left out where it only follows from what was chosen for the group: `model.l_max` of a NequIP beside a MACE.
+
+    Args:
+        choices: as `choice_of` gives them, each another.
+    """
+    if not choices:
+        return []
+    shown = [name for name in _names(choices) if _tells_apart(name, choices)]
+    if not shown:
+        return [choice.get("model", "all runs") for choice in choices]
+    return [
+        SEPARATOR.join(part for name in shown if (part := _part(name, choice.get(name)))) or "defaults"
+        for choice in choices
+    ]
+
+
+def differences(groups: Sequence[Mapping[str, str]]) -> list[str]:
+    """What tells groups apart, in words: the settings of measurements and data that are not the same in all of them.
+
+    Args:
+        groups: parameters of one run of each.
+    """
+    names = sorted({name for params in groups for name in params})
+    apart = [
+        name
+        for name in names
+        if name.split(".")[0] in (MEASUREMENT, "dataset")
+        and not _without_effect(name)
+        and len({params.get(name) for params in groups}) > 1
+    ]
+    if not apart:
+        return [f"data {place + 1}" for place in range(len(groups))]
+    few = apart[:3] if "dataset" not in apart else ["dataset", *[n for n in apart if n.startswith(MEASUREMENT)][:2]]
+    return [
+        ", ".join(f"{name.removeprefix('measurement.')} {params[name]}" for name in few if name in params)
+        or "without measurement"
+        for params in groups
+    ]
+
+
+def _names(choices: Sequence[Mapping[str, str]]) -> list[str]:
+    """Model first, then the other config groups, then settings, each in the order of the configs."""
+    names = list(dict.fromkeys(name for choice in choices for name in choice))
+    return sorted(names, key=lambda name: (name != "model", "." in name))
+
+
+def _tells_apart(name: str, choices: Sequence[Mapping[str, str]]) -> bool:
+    if len({choice.get(name) for choice in choices}) < 2:
+        return False
+    if "." not in name:
+        return True
+    group = name.split(".")[0]
+    values: dict[str | None, set[str | None]] = {}
+    for choice in choices:
+        values.setdefault(choice.get(group), set()).add(choice.get(name))
+    return any(len(of_one) > 1 for of_one in values.values())
+
+
+def _part(name: str, value: str | None) -> str:
+    if value is None:
+        return ""
+    short = value if len(value) <= VALUE_CHARACTERS else value[: VALUE_CHARACTERS - 1] + "…"
+    with suppress(ValueError):
+        short = value if value.lstrip("-").isdigit() else f"{float(value):.4g}"
+    if "." not in name:
+        return short if short != "none" else f"no {name}"
+    return f"{name.rpartition('.')[2]} {short}"
+
+
+def _is_no_choice(name: str) -> bool:
+    parts = name.split(".")
+    if parts[0] == "seed" or parts[0] == "seeds" or parts[-1] == "seed" or name == TYPED:
+        return True
+    return parts[0] == MEASUREMENT or any(name == start or name.startswith(f"{start}.") for start in HOW_IT_RAN)
+
+
+def _without_effect(name: str) -> bool:
+    return name.rpartition(".")[2] in (*WITHOUT_EFFECT, "seed")
+
+
+def _key(content: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
