@@ -6,12 +6,13 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.comparison.runs import declared_metrics
-from mlip_sweep.metrics import Metric, more_is_better, objective_metric
+from mlip_sweep.metrics import objective_metric
 from mlip_sweep.multirun import trials
+from mlip_sweep.multirun.direction import maximised, objectives
 from mlip_sweep.tracking.models import BEST, register
 from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
-from optuna_async.config import TARGET, direction_words
+from mlip_sweep.tracking.store import page_of
 
 
 def record_best(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list[str]:
@@ -25,9 +26,8 @@ def record_best(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -
     Returns:
         Lines of Markdown that say which run is the best, and under which name its model is registered.
     """
-    chosen = OmegaConf.select(config, "objective")
-    names = [chosen] if isinstance(chosen, str) else list(chosen or [])
-    front = best(runs, names, _maximised(config, names, declared_metrics(runs)))
+    names = objectives(config)
+    front = best(runs, names, maximised(config, names, declared_metrics(runs)))
     if front and len(names) == 1:
         winner = front[0]
         rec.metrics({objective_metric(names[0]): winner.metrics[objective_metric(names[0])]})
@@ -65,15 +65,8 @@ def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bo
     return [run for run, is_dominated in zip(complete, dominated.tolist(), strict=True) if not is_dominated]
 
 
-def _maximised(config: DictConfig, names: Sequence[str], declared: Sequence[Metric]) -> list[bool]:
-    """Whether more is better, for each objective: as the study has it, or for a grid as each metric is declared."""
-    if config.hydra.sweeper.get("_target_") != TARGET:
-        return [more_is_better(name, declared) for name in names]
-    return [word == "maximize" for word in direction_words(config.hydra.sweeper.direction)]
-
-
 def _line(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
     values = ", ".join(f"{name} = {run.metrics[objective_metric(name)]:.4g}" for name in names)
     number = run.tags.get(trials.NUMBER)
     trial = f"trial {number}, " if number else ""
-    return f"[{trial}{run.name}](#/experiments/{rec.experiment_id}/runs/{run.run_id}): {values}"
+    return f"[{trial}{run.name}]({page_of(rec.uri, run.run_id)}): {values}"
