@@ -12,7 +12,7 @@ from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.run import record
 from mlip_sweep.tracking.sweep import open_sweep
-from mlip_sweep.tracking.views import View
+from mlip_sweep.tracking.views import View, metric, param
 
 TAG = "mlflow.sharedViewState."
 
@@ -51,12 +51,11 @@ def test_every_experiment_has_a_view_of_all_runs(uri):
     # MLflow files runs under their sweep only with no filter, and in the order of their start.
     assert (state["searchFilter"], state["orderByKey"]) == ("", "attributes.start_time")
     columns = state["selectedColumns"]
-    for param in ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seed"):
-        assert f"params.`{param}`" in columns
+    for name in ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seed"):
+        assert f"params.`{name}`" in columns
     metrics = [column for column in columns if column.startswith("metrics")]
-    assert metrics[0] == f"metrics.`{LOSS_ENTROPY}`"
-    assert {f"metrics.`{name}`" for name in (TIME_TO_FAILURE, RMSE_FORCES_HIGH_T)} <= set(metrics)
-    assert "metrics.`rmse_energy_high_T_meV_atom`" in metrics
+    told_first = (LOSS_ENTROPY, TIME_TO_FAILURE, RMSE_FORCES_HIGH_T, "rmse_energy_high_T_meV_atom")
+    assert metrics[:4] == [f"metrics.`{name}`" for name in told_first]
     assert "attributes.`Dataset`" in columns
     assert state["columnOrder"][:2] == ["attributes.`Run Name`", "runDateAndNestInfo"]  # which the UI pins
     assert set(columns) <= set(state["columnOrder"])
@@ -78,7 +77,8 @@ def test_a_saved_view_is_a_filter_an_order_and_columns_which_mlflow_understands(
             rec.metrics({"error": error})
     with record(uri=uri, experiment="views", name="alone") as rec:
         rec.metrics({"error": 0.0})
-    view = View("grid", ["width"], ["error"], f"tags.filed_under LIKE '%{sweep.run_id}%'", "error", ascending=True)
+    of_sweep = f"tags.filed_under LIKE '%{sweep.run_id}%'"
+    view = View("grid", [param("width"), metric("error")], of_sweep, metric("error"), ascending=True)
     store.save_view(uri, sweep.experiment_id, sweep.run_id, view)
 
     name, state = read_view(uri, sweep.experiment_id, sweep.run_id)
@@ -94,7 +94,7 @@ def test_the_page_of_a_sweep_is_its_view_and_that_of_a_run_is_its_own(uri):
     pages = f"#/experiments/{sweep.experiment_id}/runs"
     own = f"{pages}/{sweep.run_id}?workflowType=machine_learning"
     assert store.page_of(uri, sweep.run_id) == own  # of a sweep of an earlier version
-    store.save_view(uri, sweep.experiment_id, sweep.run_id, View("grid", [], []))
+    store.save_view(uri, sweep.experiment_id, sweep.run_id, View("grid", []))
     view = f"{pages}?viewStateShareKey={sweep.run_id}&workflowType=machine_learning"
     assert store.page_of(uri, sweep.run_id) == view
     assert store.ui_hint(uri, sweep.run_id).endswith(f"http://127.0.0.1:5000/{view}")

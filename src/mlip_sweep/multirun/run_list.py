@@ -6,7 +6,7 @@ from mlip_sweep.multirun.direction import declared_for, maximised, objectives
 from mlip_sweep.multirun.names import FIRST, varied_keys
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.run import RunRecord
-from mlip_sweep.tracking.views import View, metrics_to_show
+from mlip_sweep.tracking.views import START_TIME, View, compared, metric
 
 
 def save_view(rec: RunRecord, config: DictConfig) -> None:
@@ -18,13 +18,11 @@ def save_view(rec: RunRecord, config: DictConfig) -> None:
     """
     declared = declared_for(config)
     names = objectives(config)
-    keys = varied_keys(config.hydra)
     view = View(
         name=rec.stored_name(),
-        params=keys or FIRST[:2],
-        metrics=list(dict.fromkeys([*names, *metrics_to_show(declared)])),
+        columns=compared(names, declared, varied_keys(config.hydra) or FIRST[:2]),
         runs=f"{read.filed_under(rec.run_id)} AND tags.{read.SUPERSEDED} IS NULL",
-        order_by=names[0] if names else None,
+        order_by=metric(names[0]) if names else START_TIME,
         ascending=bool(names) and not maximised(config, names, declared)[0],
     )
     store.save_view(rec.uri, rec.experiment_id, rec.run_id, view)

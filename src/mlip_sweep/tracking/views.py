@@ -8,6 +8,7 @@ shows its usual columns instead.
 
 import base64
 import json
+import re
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -29,8 +30,7 @@ RUN_NAME = "attributes.`Run Name`"  # columns that the UI shows always,
 CREATED = "runDateAndNestInfo"
 DURATION = "duration"
 DATASET = "attributes.`Dataset`"  # and one that it shows where it is asked to
-NAME_WIDTH = 300  # pixels
-DATASET_WIDTH = 220
+WIDTHS = {RUN_NAME: 270, CREATED: 120, DATASET: 220}  # pixels
 MARGIN = 40  # of a column, beside its heading,
 CHARACTER = 7.5  # each letter of which is so wide
 
@@ -41,34 +41,42 @@ class View:
 
     Attributes:
         name: Under which the UI lists it.
-        params: Names of the parameters that it shows, in this order.
-        metrics: Names of the metrics that it shows after them; those that no run has take no place.
+        columns: What it shows, in this order, as `param` and `metric` write it; what no run has takes no place. The
+            name of a run comes before them, its duration and data after them.
         runs: A filter in the language of MLflow's search; "" for all runs of the experiment.
-        order_by: Name of the metric that the runs are sorted by; None for their start. MLflow files the runs of a sweep
-            under their parent only where it shows all runs, in the order of their start.
+        order_by: The column that the runs are sorted by. MLflow files the runs of a sweep under their parent only where
+            it shows all runs, in the order of their start.
         ascending: Whether the smallest comes first.
     """
 
     name: str
-    params: Sequence[str]
-    metrics: Sequence[str]
+    columns: Sequence[str]
     runs: str = ""
-    order_by: str | None = None
+    order_by: str = START_TIME
     ascending: bool = False
 
     def state(self) -> dict[str, Any]:
         """The state of the UI's page; what is left out stays as the UI has it."""
-        shown = [*(f"params.`{name}`" for name in self.params), *(f"metrics.`{name}`" for name in self.metrics)]
-        names = [*self.params, *self.metrics]
-        widths = {column: round(MARGIN + CHARACTER * len(name)) for column, name in zip(shown, names, strict=True)}
+        heading = re.compile("`(.*)`")
+        widths = {column: round(MARGIN + CHARACTER * len(heading.findall(column)[0])) for column in self.columns}
         return {
             "searchFilter": self.runs,
-            "orderByKey": f"metrics.`{self.order_by}`" if self.order_by else START_TIME,
+            "orderByKey": self.order_by,
             "orderByAsc": self.ascending,
-            "selectedColumns": [*shown, DATASET],
-            "columnOrder": [RUN_NAME, CREATED, *shown, DURATION, DATASET],
-            "columnWidths": {RUN_NAME: NAME_WIDTH, **widths, DATASET: DATASET_WIDTH},
+            "selectedColumns": [*self.columns, DATASET],
+            "columnOrder": [RUN_NAME, CREATED, *self.columns, DURATION, DATASET],
+            "columnWidths": {**widths, **WIDTHS},
         }
+
+
+def param(name: str) -> str:
+    """The column of a parameter."""
+    return f"params.`{name}`"
+
+
+def metric(name: str) -> str:
+    """The column of a metric."""
+    return f"metrics.`{name}`"
 
 
 def save(client: "MlflowClient", experiment_id: str, key: str, view: View) -> None:
@@ -97,21 +105,24 @@ def all_runs() -> View:
     from mlip_sweep.training.metrics import METRICS
 
     declared = (*declared_by(shipped_measurements().values()), *METRICS)
-    return View("All runs, sweep by sweep", CHOICES, metrics_to_show(declared))
+    return View("All runs, sweep by sweep", compared([], declared, CHOICES))
 
 
-def metrics_to_show(declared: Iterable[Metric]) -> list[str]:
-    """Names of the metrics that runs are compared by, the most telling first.
+def compared(objectives: Sequence[str], declared: Iterable[Metric], params: Iterable[str]) -> list[str]:
+    """The columns that runs are compared by: the most telling metrics, what varies, the other metrics.
 
     Args:
+        objectives: Names of the metrics that come first.
         declared: The declarations of all metrics; one that has a column in the table of a comparison is shown, unless
             it stands for a family such as the errors on each set of frames.
+        params: Names of the parameters that vary.
     """
     from mlip_sweep.measurement.accuracy import HIGH_T, RMSE_FORCES_HIGH_T
+    from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
+    from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
     from mlip_sweep.models.targets import ENERGY
 
-    columns = [(metric.column.priority, metric.name) for metric in declared if metric.column]
-    names = [name for _, name in sorted(columns, key=lambda one: -one[0]) if SET not in name]
-    if RMSE_FORCES_HIGH_T in names:
-        names.insert(names.index(RMSE_FORCES_HIGH_T) + 1, ENERGY.metric("rmse", HIGH_T))
-    return list(dict.fromkeys(names))
+    first = (*objectives, LOSS_ENTROPY, TIME_TO_FAILURE, RMSE_FORCES_HIGH_T, ENERGY.metric("rmse", HIGH_T))
+    columns = [(one.column.priority, one.name) for one in declared if one.column and SET not in one.name]
+    others = [name for _, name in sorted(columns, key=lambda one: -one[0])]
+    return list(dict.fromkeys([*map(metric, first), *map(param, params), *map(metric, others)]))
