@@ -23,7 +23,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
         from mlip_sweep.multirun import trials
         from mlip_sweep.multirun.folder import parent_of
-        from mlip_sweep.multirun.names import run_name, varied
+        from mlip_sweep.multirun.names import choices, run_name
         from mlip_sweep.run.run import run
         from optuna_async.reporting import search_of
 
@@ -31,7 +31,8 @@ def sweep(cfg: DictConfig) -> float | list[float]:
         return run(
             cfg,
             Path(job.runtime.output_dir),
-            name=run_name(varied(job)),
+            name=run_name(job),
+            choices=choices(job),
             parent_run_id=parent_of(job),
             tags=trials.tags(job),
             take_over=bool(trials.tags(job)),

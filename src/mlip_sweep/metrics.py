@@ -45,8 +45,8 @@ class Metric:
         unit: in words, "" where there is none.
         better: which of two runs is the better by it; None where neither is.
         column: how the comparison of runs shows it; None where it does not.
-        headline: how a single run's summary says it, with `{…}` for the value and those of `headline_with`; "" where it
-            does not.
+        headline: how a single run's summary says it, with `{…}` for the value and those of `headline_with`, and ": " or
+            " = " between what it is and the numbers; "" where it does not.
         headline_with: names of the metrics that the headline needs beside this one.
     """
 

@@ -32,10 +32,8 @@ def uri(tmp_path_factory):
 def parent(uri):
     with record(uri=uri, experiment="sweep", name="search", tags={"kind": "sweep"}) as sweep:
         for name, (error, width, _) in MODELS.items():
-            record_run(
-                uri, "sweep", f"model={name}, loss=constant", error, width, TIMES[name], sweep.run_id, {"seed": 1}
-            )
-        lost = record(uri=uri, experiment="sweep", name="model=lost, loss=constant", parent_run_id=sweep.run_id)
+            record_run(uri, "sweep", f"{name} · constant", error, width, TIMES[name], sweep.run_id, {"seed": 1})
+        lost = record(uri=uri, experiment="sweep", name="lost · constant", parent_run_id=sweep.run_id)
         with pytest.raises(RuntimeError), lost:
             raise RuntimeError("loss is [not] finite")
     return sweep.run_id
@@ -48,7 +46,7 @@ def found(uri, parent, tmp_path_factory):
 
 def test_runs_are_read_back_whole(uri, parent):
     runs = read_runs(uri, "sweep", parent)
-    assert list(runs["name"]) == ["model=stable", "model=accurate", "model=flat", "model=poor", "model=lost"]
+    assert list(runs["name"]) == ["stable", "accurate", "flat", "poor", "lost"]
     assert list(runs["status"]) == ["FINISHED"] * 4 + ["FAILED"]
     assert runs["param.seed"].iloc[0] == "1"
     report = landscape_report(*MODELS["stable"][:2], seed=0)
@@ -66,7 +64,7 @@ def test_runs_are_read_back_whole(uri, parent):
 
 def test_the_longest_survivor_comes_first_and_the_lost_run_last(found):
     table = found.table
-    assert list(table["name"]) == ["model=stable", "model=accurate", "model=flat", "model=poor", "model=lost"]
+    assert list(table["name"]) == ["stable", "accurate", "flat", "poor", "lost"]
     assert list(table["rank"][:4]) == [1, 2, 3, 4]
     assert pd.isna(table["rank"].iloc[4])
     assert (table[WALL_TIME][:4] >= 0).all()
@@ -82,13 +80,13 @@ def test_log_rank_is_against_the_first(found):
 
 def test_findings_say_where_the_measures_part(found):
     text = "\n".join(found.findings)
-    assert "longest time-to-failure: #1 (model=stable)" in text
-    assert "lowest forces RMSE: #2 (model=accurate)" in text
+    assert "longest time-to-failure: #1 (stable)" in text
+    assert "lowest forces RMSE: #2 (accurate)" in text
     # By construction the RMSE orders accurate < stable < flat < poor.
     entropy = dict(zip(found.table["name"], found.table[LOSS_ENTROPY], strict=True))
     best = max((name for name in entropy if np.isfinite(entropy[name])), key=entropy.get)
     assert f"({best})" in next(line for line in found.findings if "highest S" in line)
-    order = ["model=accurate", "model=stable", "model=flat", "model=poor"]
+    order = ["accurate", "stable", "flat", "poor"]
     opposite = sum(entropy[a] < entropy[b] for i, a in enumerate(order) for b in order[i + 1 :])
     assert f"disagree on {opposite} of 6 pairs" in text
     assert "1 of 5 runs did not finish (1 FAILED)" in text
@@ -104,7 +102,7 @@ def test_terminal_shows_every_run_and_narrows_with_the_terminal(found):
 
     wide, narrow = shown(180), shown(90)
     for name in ("stable", "accurate", "flat", "poor", "lost"):
-        assert f"model={name}" in wide and f"model={name}" in narrow
+        assert name in wide and name in narrow
     assert "RuntimeError: loss is [not] finite" in wide
     assert all(label in wide for label in ("300K", "600K", "1200K", "high-T", "survive"))
     assert "300K" not in narrow and "high-T" in narrow and "to failure" in narrow

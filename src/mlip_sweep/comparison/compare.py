@@ -19,7 +19,7 @@ from mlip_sweep.comparison.runs import (
     read_replicas,
     runs_table,
 )
-from mlip_sweep.comparison.tables import choices_table, runs_table_of, terminal_table
+from mlip_sweep.comparison.tables import choices_table, markdown_table, runs_table_of, terminal_table
 from mlip_sweep.comparison.verdict import Verdict, verdicts
 from mlip_sweep.errors import InputError
 from mlip_sweep.metrics import Metric
@@ -75,6 +75,16 @@ class Comparison:
                 console.print(Text(f"{'→' if place == 0 else '•'} {line}", style="bold" if place == 0 else ""))
         places = f"stored: {self.files[0].parent}/\nopen:   {self.where}" if self.files else f"open:   {self.where}"
         console.print(Text(places), soft_wrap=True)  # one line each, to be copied
+
+    def markdown(self) -> str:
+        """Verdicts and tables for a page of MLflow's UI, the answer first."""
+        parts = []
+        for found in self.verdicts:
+            first, *others = findings(found)
+            heading = f"**{found.title}**: " if found.title else ""
+            parts += [f"{heading}**{first}**", markdown_table(found, self.declared)]
+            parts.append("\n".join(f"- {line}" for line in others))
+        return "\n\n".join(part for part in parts if part)
 
     def write(self, output: Path | str) -> None:
         """Write tables, findings and figures into a folder.

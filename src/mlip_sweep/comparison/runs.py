@@ -12,7 +12,7 @@ from mlip_sweep.comparison.choices import choice_key, differences, group_of, see
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import declared_by, shipped_measurements
 from mlip_sweep.metrics import Metric
-from mlip_sweep.tracking.read import SUPERSEDED, StoredRun, stored_bytes, stored_runs, stored_sweeps
+from mlip_sweep.tracking.read import SEPARATOR, SUPERSEDED, StoredRun, stored_bytes, stored_runs, stored_sweeps
 from mlip_sweep.training.metrics import METRICS
 
 LANDSCAPE = "landscape/curves.npz"
@@ -106,11 +106,11 @@ def last_parent(uri: str, experiment: str | None = None) -> str:
 
 
 def _without_shared(names: list[str]) -> list[str]:
-    """Names such as `model=mace, seed=1` without the parts that all of them have."""
-    parts = [name.split(", ") for name in names]
+    """Names such as `mace · s1` without the parts that all of them have."""
+    parts = [name.split(SEPARATOR) for name in names]
     shared = set(parts[0]).intersection(*parts)
     return [
-        ", ".join(part for part in split if part not in shared) or name
+        SEPARATOR.join(part for part in split if part not in shared) or name
         for split, name in zip(parts, names, strict=True)
     ]
 

@@ -129,6 +129,17 @@ def terminal_table(
     return table
 
 
+def markdown_table(found: Verdict, declared: Sequence[Metric]) -> str:
+    """The choices as a table for a page of MLflow's UI."""
+    columns = table_cells(found, declared)
+    rows = [["#", "choice", *(column.heading.replace("\n", " ") for column in columns)], ["---"] * (len(columns) + 2)]
+    for place, (choice, rank) in enumerate(zip(found.choices, ranks(found), strict=True)):
+        rows.append([rank, choice.label, *(column.texts[place] for column in columns)])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    note = [] if all(choice.learnt for choice in found.choices) else ["", NOT_LEARNT_TOLD]
+    return "\n".join([*lines, *note])
+
+
 def ranks(found: Verdict) -> list[str]:
     """Ranks as people write them: "1=" for those that share the first place."""
     shared = bool(found.tied)

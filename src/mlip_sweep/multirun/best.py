@@ -6,42 +6,57 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.comparison.runs import declared_metrics
-from mlip_sweep.metrics import Metric, more_is_better, objective_metric
+from mlip_sweep.comparison.verdict import Verdict
+from mlip_sweep.metrics import objective_metric
 from mlip_sweep.multirun import trials
+from mlip_sweep.multirun.direction import maximised, objectives
 from mlip_sweep.tracking.models import BEST, register
 from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
-from optuna_async.config import TARGET, direction_words
+from mlip_sweep.tracking.store import page_of
 
 
-def record_best(rec: RunRecord, runs: Sequence[StoredRun], config: DictConfig) -> list[str]:
-    """Record the best run on its parent, and register its model where `tracking.register` gives it a name.
+def record_best(
+    rec: RunRecord, found: Verdict, runs: Sequence[StoredRun], config: DictConfig
+) -> tuple[str | None, list[str]]:
+    """Record on the parent which run is to be trusted, and register its model where `tracking.register` says so.
+
+    The run is that of the verdict; where nothing was measured that a verdict goes by, that of the best objective. The
+    parent's own metrics are those of the choice, so that sweeps can be told by them in the list of runs.
 
     Args:
         rec: Record of the parent run.
+        found: The verdict on the runs.
         runs: The runs of its children.
         config: Config of the multirun.
 
     Returns:
-        Lines of Markdown that say which run is the best, and under which name its model is registered.
+        What the model is registered as, `models:/NAME/VERSION`, or None; and lines of Markdown that say which runs are
+        the best by the objectives.
     """
-    chosen = OmegaConf.select(config, "objective")
-    names = [chosen] if isinstance(chosen, str) else list(chosen or [])
-    front = best(runs, names, _maximised(config, names, declared_metrics(runs)))
+    names = objectives(config)
+    front = best(runs, names, maximised(config, names, declared_metrics(runs)))
+    by_verdict = [run for run in runs if run.run_id == found.run_id] if found.measure else []
+    winner = next(iter([*by_verdict, *front[:1]]), None)
+    if found.best is not None:
+        rec.metrics({name: one.mean for name, one in found.best.estimates.items() if one.n})
     if front and len(names) == 1:
-        winner = front[0]
-        rec.metrics({objective_metric(names[0]): winner.metrics[objective_metric(names[0])]})
+        rec.metrics({objective_metric(names[0]): front[0].metrics[objective_metric(names[0])]})
+    if winner is not None:
         tags = {"best.run": winner.name, "best.run_id": winner.run_id, "best.trial": winner.tags.get(trials.NUMBER)}
         for tag, value in tags.items():
             if value is not None:
                 rec.tag(tag, value)
-    lines = [f"{'best' if len(names) == 1 else 'on the Pareto front'}: {_line(rec, run, names)}" for run in front]
+    word = "best objective" if len(names) == 1 else "on the Pareto front"
+    lines = [f"{word}: {_line(rec, run, names)}" for run in front]
     name = OmegaConf.select(config, "tracking.register")
-    if name and front and (model := front[0].tags.get("model")):
+    registered = None
+    if name and winner is not None and (model := winner.tags.get("model")):
         version = register(rec.uri, name, model.removeprefix("models:/"), BEST)
-        rec.tag("registered", f"models:/{name}/{version}")
+        registered = f"models:/{name}/{version}"
+        rec.tag("registered", registered)
         lines.append(f"registered as `models:/{name}@{BEST}`, version {version}")
-    return lines
+    return registered, lines
 
 
 def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bool]) -> list[StoredRun]:
@@ -65,15 +80,8 @@ def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bo
     return [run for run, is_dominated in zip(complete, dominated.tolist(), strict=True) if not is_dominated]
 
 
-def _maximised(config: DictConfig, names: Sequence[str], declared: Sequence[Metric]) -> list[bool]:
-    """Whether more is better, for each objective: as the study has it, or for a grid as each metric is declared."""
-    if config.hydra.sweeper.get("_target_") != TARGET:
-        return [more_is_better(name, declared) for name in names]
-    return [word == "maximize" for word in direction_words(config.hydra.sweeper.direction)]
-
-
 def _line(rec: RunRecord, run: StoredRun, names: Sequence[str]) -> str:
     values = ", ".join(f"{name} = {run.metrics[objective_metric(name)]:.4g}" for name in names)
     number = run.tags.get(trials.NUMBER)
     trial = f"trial {number}, " if number else ""
-    return f"[{trial}{run.name}](#/experiments/{rec.experiment_id}/runs/{run.run_id}): {values}"
+    return f"[{trial}{run.name}]({page_of(rec.uri, run.run_id)}): {values}"

@@ -1,10 +1,34 @@
-"""Whether a search goes the way that its objective is meant."""
+"""Which way an objective is meant, and whether a search goes that way."""
+
+from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.metrics import declaration_of
+from mlip_sweep.metrics import Metric, declaration_of, more_is_better
 from optuna_async.config import TARGET, direction_words
+
+
+def objectives(config: DictConfig) -> list[str]:
+    """Names of the metrics that the runs of a config return."""
+    chosen = OmegaConf.select(config, "objective")
+    return [chosen] if isinstance(chosen, str) else list(chosen or [])
+
+
+def maximised(config: DictConfig, names: Sequence[str], declared: Sequence[Metric]) -> list[bool]:
+    """Whether more is better, for each objective: as the study has it, or for a grid as each metric is declared."""
+    if config.hydra.sweeper.get("_target_") != TARGET:
+        return [more_is_better(name, declared) for name in names]
+    return [word == "maximize" for word in direction_words(config.hydra.sweeper.direction)]
+
+
+def declared_for(config: DictConfig) -> tuple[Metric, ...]:
+    """What is known of the metrics that the runs of a config record."""
+    from mlip_sweep.comparison.runs import declared_metrics  # PyTorch takes seconds to import
+    from mlip_sweep.measurement.chosen import declared_by, measurements_of
+
+    own = measurements_of(config) if "measurement" in config else {}
+    return tuple(dict.fromkeys((*declared_metrics(), *declared_by(own.values()))))
 
 
 def check_direction(config: DictConfig) -> None:
@@ -18,14 +42,9 @@ def check_direction(config: DictConfig) -> None:
     """
     if config.hydra.sweeper.get("_target_") != TARGET:
         return
-    from mlip_sweep.comparison.runs import declared_metrics  # torch takes seconds to import, and grids need none of it
-    from mlip_sweep.measurement.chosen import declared_by, measurements_of
-
-    chosen = OmegaConf.select(config, "objective")
-    names = [chosen] if isinstance(chosen, str) else list(chosen or [])
+    names = objectives(config)
     words = direction_words(config.hydra.sweeper.direction)
-    own = measurements_of(config) if "measurement" in config else {}
-    declared = (*declared_metrics(), *declared_by(own.values()))
+    declared = declared_for(config)
     right = []
     for name, word in zip(names, words, strict=False):
         metric = declaration_of(name, declared)

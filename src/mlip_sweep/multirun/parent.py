@@ -18,6 +18,7 @@ from mlip_sweep.multirun import folder, trials
 from mlip_sweep.multirun.direction import check_direction
 from mlip_sweep.multirun.names import constants
 from mlip_sweep.multirun.progress import SweepBar, grid_size
+from mlip_sweep.multirun.run_list import save_view
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.run import RunRecord, stopped, terminable
 from mlip_sweep.tracking.sweep import open_sweep, reopen_sweep
@@ -85,6 +86,7 @@ class _OpenSweep:
             self.rec = reopen_sweep(self.uri, self.experiment, known)
         else:
             self.rec = self._new()
+        save_view(self.rec, self._config)
         return self.rec.run_id
 
     def _described(self) -> dict[str, str]:
@@ -146,8 +148,8 @@ class _OpenSweep:
         output = self.folder.path / "comparison"
         comparison = compare(self.uri, self.experiment, self.rec.run_id, output)
         self.rec.artifact(output, "comparison")
-        best = record_best(self.rec, children, self._config)
-        self.rec.description("\n".join(f"- {line}" for line in [*best, *comparison.findings]))
+        _, best = record_best(self.rec, comparison.verdicts[0], children, self._config)
+        self.rec.description("\n\n".join([comparison.markdown(), *(f"- {line}" for line in best)]))
         comparison.show(self.name)
 
     def _disarm(self) -> None:

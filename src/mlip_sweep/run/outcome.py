@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import shipped_measurements
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric, objective_metric, wall_time
-from mlip_sweep.tracking.run import RunRecord
-from mlip_sweep.tracking.store import ui_hint
+from mlip_sweep.tracking.read import PARENT
+from mlip_sweep.tracking.run import FRAMES, RunRecord
+from mlip_sweep.tracking.store import page_of, ui_hint
 
 if TYPE_CHECKING:
     from mlip_sweep.run.plan import Plan
@@ -54,14 +56,24 @@ class Outcome:
 
     def summarise(self, name: str, *, tell_where: bool = True) -> None:
         """Say what was found, on the terminal and on the run's page, and where it is kept."""
-        text = headline(self.metrics, self.declared)
-        self._rec.description(text)
-        for line in text.splitlines():
-            log.info("%s %s", name, line)
+        lines = headlines(self.metrics, self.declared)
+        tables = [as_markdown(table) for table in self.summaries.values()]
+        self._rec.description("\n\n".join(part for part in (headline_table(lines), *tables, self._context()) if part))
+        for line in lines:
+            log.info("%s: %s", name, line)
         for table in self.summaries.values():
-            log.info("%s\n%s", name, as_text(table))
+            log.info("%s:\n%s", name, as_text(table))
         if tell_where:
             log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
+
+    def _context(self) -> str:
+        """What the numbers are of, and where those to compare them with are."""
+        tags = self._rec.stored_tags()
+        told = {"Weights": tags.get("weights"), "Frames": tags.get(FRAMES), "Measured again": tags.get("measured")}
+        lines = [f"{label}: {text}" for label, text in told.items() if text]
+        if parent := tags.get(PARENT):
+            lines.append(f"[Compare]({page_of(self._rec.uri, parent)})")
+        return "  \n".join(lines)
 
     def conclude(self, name: str, plan: "Plan", *, tell_where: bool = True) -> float | list[float]:
         """Summarise, and record and return what the config's `objective` asks for.
@@ -77,13 +89,29 @@ class Outcome:
         return values
 
 
-def headline(metrics: Mapping[str, float], declared: Iterable[Metric]) -> str:
-    """What a reader wants first, as a Markdown list; what was not measured is left out."""
-    return "\n".join(
-        "- " + metric.headline.format(*(metrics.get(key, math.nan) for key in (metric.name, *metric.headline_with)))
+def headlines(metrics: Mapping[str, float], declared: Iterable[Metric]) -> list[str]:
+    """What a reader wants first, one line each; what was not measured is left out."""
+    return [
+        metric.headline.format(*(metrics.get(key, math.nan) for key in (metric.name, *metric.headline_with)))
         for metric in declared
         if metric.headline and metric.name in metrics
-    )
+    ]
+
+
+def headline_table(lines: Sequence[str]) -> str:
+    """Headlines as a Markdown table: what they tell of above, the values below; "" where there are none."""
+    if not lines:
+        return ""
+    parts = [re.split(": | = ", line.replace("|", r"\|"), maxsplit=1) for line in lines]
+    rows = [[part[0] for part in parts], ["---"] * len(parts), [f"**{part[-1]}**" for part in parts]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table for a page of MLflow's UI; numbers with one decimal, counts as they are."""
+    rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+    rows += [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -95,7 +123,7 @@ def as_text(table: pd.DataFrame) -> str:
         shown.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
     console = Console(file=io.StringIO(), width=100)
     console.print(shown)
-    return console.file.getvalue().strip("\n")  # type: ignore[attr-defined]
+    return console.file.getvalue().strip().rstrip("\n")  # type: ignore[attr-defined]
 
 
 def returned_values(metrics: Mapping[str, float], wanted: str | Sequence[str]) -> float | list[float]:

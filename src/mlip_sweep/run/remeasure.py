@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -18,8 +19,9 @@ from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.run.measure import measure
 from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import checked_call
+from mlip_sweep.run.train import CHOICES
 from mlip_sweep.tracking.models import local_path
-from mlip_sweep.tracking.run import record
+from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.store import existing
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,8 @@ def remeasure(
     cfg = OmegaConf.load(file) if file.is_file() else None
     if not isinstance(cfg, DictConfig):
         raise InputError(f"{file}: not the config of a run; give the folder of a run or of its model")
-    chosen = measurement_config(cfg, overrides)
+    chosen, measurement_choice = measurement_config(cfg, overrides)
+    choices: Any = OmegaConf.load(file.with_name(CHOICES)) if file.with_name(CHOICES).is_file() else {}
     measurements = measurements_of(chosen)
     read_data = checked_call(chosen.dataset, "dataset")
     model = checkpoint.load(folder, device=device)
@@ -59,7 +62,11 @@ def remeasure(
         uri=uri,
         experiment=cfg.tracking.experiment,
         name=f"measured again: {' '.join(overrides) or 'same settings'}",
-        params=OmegaConf.to_container(chosen, resolve=True),  # type: ignore[arg-type]
+        params={
+            **flatten(OmegaConf.to_container(chosen, resolve=True)),  # type: ignore[arg-type]
+            **{str(group): str(choice) for group, choice in choices.items()},
+            **measurement_choice,
+        },
         tags={"kind": "measurement", "measured": run},
         parent_run_id=None if is_path else run,
     ) as rec:
@@ -77,15 +84,18 @@ def remeasure(
     return outcome.metrics
 
 
-def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     """The config of a run, with the group `measurement` as the overrides ask.
+
+    Returns:
+        The config, and the name of the chosen config of `measurement` where the overrides choose one.
 
     Raises:
         InputError: an override names another group, or does not compose.
     """
     result = cfg.copy()
     if not overrides:
-        return result
+        return result, {}
     for override in overrides:
         if not override.lstrip("~+").startswith("measurement"):
             raise InputError(
@@ -94,8 +104,8 @@ def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             )
     try:
         with initialize_config_dir(config_dir=str(config_folder("conf")), version_base="1.3"):
-            fresh = compose("run", overrides=list(overrides))
+            fresh = compose("run", overrides=list(overrides), return_hydra_config=True)
     except HydraException as error:
         raise InputError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from None
     result.measurement = fresh.measurement
-    return result
+    return result, {"measurement": str(fresh.hydra.runtime.choices.measurement)}

@@ -14,7 +14,7 @@ from mlip_sweep.run.plan import make_plan
 from mlip_sweep.run.start import Finished, Resumed, find_start
 from mlip_sweep.run.train import keep_model, torch_threads, train
 from mlip_sweep.tracking.models import BEST, register
-from mlip_sweep.tracking.run import record
+from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.runs_of_config import CONFIG, FOLDER
 
 
@@ -23,6 +23,7 @@ def run(
     folder: Path,
     *,
     name: str = "run",
+    choices: Mapping[str, str] | None = None,
     parent_run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     take_over: bool = False,
@@ -34,6 +35,8 @@ def run(
         cfg: a composed config, as `conf/run.yaml` describes it.
         folder: takes the checkpoints.
         name: of the run in MLflow.
+        choices: names of the chosen configs by group, such as {"model": "mace"}, which are recorded as parameters; for
+            a group that is missing, the class or function that its config names is recorded.
         parent_run_id: MLflow's id of the sweep's run.
         tags: more words about the run.
         take_over: begin from the last checkpoint of a run of the same config that was interrupted, where there is one;
@@ -56,7 +59,7 @@ def run(
             uri=plan.settings.tracking.uri,
             experiment=plan.settings.tracking.experiment,
             name=name,
-            params=plan.resolved,
+            params={**flatten(plan.resolved), **(choices or {})},
             tags={**(tags or {}), CONFIG: plan.checksum, FOLDER: str(folder)},
             parent_run_id=parent_run_id,
             run_id=start.run_id if isinstance(start, Resumed) else None,
@@ -75,7 +78,7 @@ def run(
                 name=name,
                 trial=trial,
                 then=[
-                    partial(keep_model, rec, plan.yaml, folder),  # before a measurement can fail
+                    partial(keep_model, rec, plan.yaml, choices or {}, folder),  # before a measurement can fail
                     partial(measure, plan.measurements, data.dataset, outcome),
                 ],
                 outcome=outcome,

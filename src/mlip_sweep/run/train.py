@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.measurement.callbacks import AfterTraining
@@ -30,6 +31,8 @@ from mlip_sweep.training.metrics import (
 )
 
 log = logging.getLogger(__name__)
+
+CHOICES = "choices.yaml"  # beside the config of a model
 
 
 def train(
@@ -110,12 +113,21 @@ def build(plan: Plan, data: Data) -> Potential:
     )
 
 
-def keep_model(rec: RunRecord, config: str, folder: Path, model: Potential) -> None:
-    """Save the kept weights beside the checkpoints, and as a logged model of the run."""
+def keep_model(rec: RunRecord, config: str, choices: Mapping[str, str], folder: Path, model: Potential) -> None:
+    """Save the kept weights beside the checkpoints, and as a logged model of the run.
+
+    Args:
+        rec: of the run.
+        config: of the run, as YAML.
+        choices: names of the chosen configs by group; the config tells only what they hold.
+        folder: of the run.
+        model: with the weights that are kept.
+    """
     place = folder / "model"
     place.mkdir(parents=True, exist_ok=True)
     checkpoint.save(model, place / "checkpoint.pt")
     (place / "config.yaml").write_text(config)
+    OmegaConf.save(dict(choices), place / CHOICES)
     with rec.phase("saving"):
         rec.tag("model", f"models:/{log_model(rec, place)}")
 

@@ -11,11 +11,12 @@ from mlip_sweep.metrics import Metric, from_json
 from mlip_sweep.tracking import environment, store
 
 PARENT = "mlflow.parentRunId"  # tags of a run: the sweep that it belongs to,
-ALSO_UNDER = "also_under"  # later sweeps that have found it finished,
+UNDER = "filed_under"  # this one, and later sweeps that have found it finished,
 SUPERSEDED = "superseded_by"  # the run that has taken its place, after an interrupt,
 DATA = "data.checksum"  # what its data held,
 FOLDER = "folder"  # where its checkpoints lie,
 DECLARED = "metrics."  # and, before the name of a measurement, the declarations of its metrics
+SEPARATOR = " · "  # between the parts of a run's name, each of which says one thing that varied
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
 
 
@@ -60,9 +61,14 @@ def stored_runs(uri: str, experiment: str | None = None, parent: str | None = No
         InputError: no such experiment, or the store does not serve.
     """
     uri = store.prepare(uri)
-    wanted = [f"tags.`{PARENT}` = '{parent}'", f"tags.{ALSO_UNDER} LIKE '%{parent}%'"] if parent else [""]
-    runs = [run for text in wanted for run in _all_runs(uri, experiment, text)]
-    return [run for run in sorted(runs, key=lambda run: run.started) if run.tags.get("kind") != "sweep"]
+    wanted = [filed_under(parent), f"tags.`{PARENT}` = '{parent}'"] if parent else [""]  # the second for older runs
+    runs = {run.run_id: run for text in wanted for run in _all_runs(uri, experiment, text)}
+    return [run for run in sorted(runs.values(), key=lambda run: run.started) if run.tags.get("kind") != "sweep"]
+
+
+def filed_under(parent: str) -> str:
+    """The runs of a sweep, in the language of MLflow's search; those of earlier versions lack the tag."""
+    return f"tags.{UNDER} LIKE '%{parent}%'"
 
 
 def stored_sweeps(uri: str, experiment: str | None = None) -> list[StoredRun]:

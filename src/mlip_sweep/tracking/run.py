@@ -24,6 +24,7 @@ PARAM_CHARACTERS = 6000  # MLflow's limits
 TAG_CHARACTERS = 5000
 PARAMS_PER_CALL = 100
 FIGURE_DPI = 150
+FRAMES = "data.frames"  # tag: how many frames each split has
 
 
 stopped = threading.Event()  # set once SIGTERM has come while `terminable`
@@ -87,11 +88,14 @@ class RunRecord:
         self._client.set_tag(self.run_id, name, _shortened(str(value), TAG_CHARACTERS))
 
     def describe_data(self, dataset: "Dataset", checksum: str) -> None:
-        """Record which data the run saw."""
+        """Record which data the run saw, as tags and as MLflow's dataset inputs."""
+        from mlip_sweep.tracking.inputs import dataset_inputs
+
+        self._client.log_inputs(self.run_id, dataset_inputs(dataset))
         self.tag(read.DATA, checksum)
         self.tag("data.sources", "\n".join(f"{sha}  {source}" for source, sha in dataset.checksums.items()))
         counts = {"train": dataset.train, "validation": dataset.validation, **dataset.tests}
-        self.tag("data.frames", ", ".join(f"{label} {len(frames)}" for label, frames in counts.items()))
+        self.tag(FRAMES, ", ".join(f"{label} {len(frames)}" for label, frames in counts.items()))
 
     def declare(self, measurement: str, metrics: Iterable[Metric]) -> None:
         """Store the declarations of a measurement's metrics, as far as anything is to be known of them."""
@@ -217,7 +221,7 @@ def record(
         **(tags or {}),
     }
     if parent_run_id:
-        described["mlflow.parentRunId"] = parent_run_id
+        described |= {read.PARENT: parent_run_id, read.UNDER: parent_run_id}
     described = {key: _shortened(value, TAG_CHARACTERS) for key, value in described.items()}
     with terminable():
         goes_on = run_id is not None

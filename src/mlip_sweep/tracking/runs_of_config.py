@@ -55,9 +55,9 @@ class RunsOfConfig:
 
     def file_under(self, run: read.StoredRun, parent: str | None) -> None:
         """File a run under one more sweep, which has found it finished."""
-        also = run.tags.get(read.ALSO_UNDER, "")
-        if parent and parent != run.parent and parent not in also:
-            store.client(self._uri).set_tag(run.run_id, read.ALSO_UNDER, f"{also} {parent}".strip())
+        under = run.tags.get(read.UNDER, run.parent or "")
+        if parent and parent not in under:
+            store.client(self._uri).set_tag(run.run_id, read.UNDER, f"{under} {parent}".strip())
 
     def of_folder(self, folder: Path) -> str | None:
         """The id of the unfinished run whose checkpoints lie in a folder.

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
+from mlip_sweep.tracking import views
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
+KIND = "mlflow.experimentKind"  # tag of an experiment: whether models are trained in it or language models are used
+TRAINING = "custom_model_development"  # "Machine learning" in the UI
 ANSWER_SECONDS = 60  # a busy server takes its time; one that is not there is refused at once
 
 
@@ -80,7 +83,8 @@ def client(uri: str) -> "MlflowClient":
 def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment of a prepared store, which is made where it is new.
 
-    Artifacts of an SQLite store lie beside its file, in mlartifacts/<experiment>; a server has its own place.
+    Artifacts of an SQLite store lie beside its file, in mlartifacts/<experiment>; a server has its own place. The UI is
+    told that models are trained here, unless somebody has told it otherwise, and given the view of all runs.
 
     Raises:
         InputError: an experiment of that name was deleted.
@@ -91,13 +95,17 @@ def experiment_id(uri: str, name: str) -> str:
     found = mlflow_client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(mlflow_client.create_experiment(name, _artifact_location(uri, name)))
+            mlflow_client.create_experiment(name, _artifact_location(uri, name))
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
                 raise
-            found = mlflow_client.get_experiment_by_name(name)  # another process was quicker
+        found = mlflow_client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage == "deleted":
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
+    if KIND not in found.tags:
+        mlflow_client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
+    if views.TAG + views.ALL_RUNS not in found.tags:
+        views.save(mlflow_client, found.experiment_id, views.ALL_RUNS, views.all_runs())
     return str(found.experiment_id)
 
 
@@ -121,9 +129,25 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
         client(uri).set_tag(run_id, name, value)
 
 
+def save_view(uri: str, experiment_id: str, key: str, view: views.View) -> None:
+    """Save a view of the run list in an experiment of a prepared store; one of the same key is replaced."""
+    views.save(client(uri), experiment_id, key, view)
+
+
+def page_of(uri: str, run_id: str) -> str:
+    """Where the UI of a prepared store shows a run, as the part of an address that begins with "#".
+
+    Of a sweep whose run list was saved as a view, that list; of every other run, its own page.
+    """
+    experiment_id = client(uri).get_run(run_id).info.experiment_id
+    if views.TAG + run_id in client(uri).get_experiment(experiment_id).tags:
+        return views.page(experiment_id, run_id)
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{views.MODEL_TRAINING}"
+
+
 def ui_hint(uri: str, run_id: str | None = None) -> str:
-    """How a person opens a prepared store in a browser, at the page of a run where one is given."""
-    page = f"/#/experiments/{client(uri).get_run(run_id).info.experiment_id}/runs/{run_id}" if run_id else ""
+    """How a person opens a prepared store in a browser, at `page_of` a run where one is given."""
+    page = f"/{page_of(uri, run_id)}" if run_id else ""
     if uri.startswith(SERVER):
         return uri + page
     return f"mlflow ui --backend-store-uri {uri}" + (f"   and http://127.0.0.1:5000{page}" if page else "")

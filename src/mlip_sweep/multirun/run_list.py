@@ -1,0 +1,28 @@
+"""The run list of a multirun in MLflow's UI: its own runs, by what varies and by what they are compared by."""
+
+from omegaconf import DictConfig
+
+from mlip_sweep.multirun.direction import declared_for, maximised, objectives
+from mlip_sweep.multirun.names import FIRST, varied_keys
+from mlip_sweep.tracking import read, store
+from mlip_sweep.tracking.run import RunRecord
+from mlip_sweep.tracking.views import START_TIME, View, compared, metric
+
+
+def save_view(rec: RunRecord, config: DictConfig) -> None:
+    """Save the view of a multirun, best run first, under the id of its parent run: `store.page_of` finds it there.
+
+    Args:
+        rec: Record of the parent run.
+        config: Config of the multirun.
+    """
+    declared = declared_for(config)
+    names = objectives(config)
+    view = View(
+        name=rec.stored_name(),
+        columns=compared(names, declared, varied_keys(config.hydra) or FIRST[:2]),
+        runs=f"{read.filed_under(rec.run_id)} AND tags.{read.SUPERSEDED} IS NULL",
+        order_by=metric(names[0]) if names else START_TIME,
+        ascending=bool(names) and not maximised(config, names, declared)[0],
+    )
+    store.save_view(rec.uri, rec.experiment_id, rec.run_id, view)

@@ -1,0 +1,56 @@
+"""The data of a run, as MLflow's column "Dataset" and its searches know it."""
+
+import json
+from dataclasses import replace
+
+from samples import ethanol_frames
+
+from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.tracking import store
+from mlip_sweep.tracking.run import record
+
+FRAMES = ethanol_frames(6)
+DATA = Dataset(
+    name="ethanol",
+    train=FRAMES[:3],
+    validation=FRAMES[3:4],
+    tests={"300K": FRAMES[4:5], "1200K": FRAMES[4:]},
+    train_clean=FRAMES[:3],
+    checksums={"train.xyz": "0" * 64, "hot.xyz": "1" * 64},
+)
+
+
+def inputs_of(uri, run_id):
+    """Context, name and dataset of each input."""
+    found = store.client(uri).get_run(run_id).inputs.dataset_inputs
+    return {(one.tags[0].value, one.dataset.name): one.dataset for one in found}
+
+
+def test_each_set_of_frames_is_an_input_of_its_run(uri):
+    with record(uri=uri, experiment="inputs", name="run") as rec:
+        rec.describe_data(DATA, "checksum")
+        rec.describe_data(DATA, "checksum")  # as a run does that is gone on with
+    inputs = inputs_of(uri, rec.run_id)
+    assert next(iter(inputs)) == ("training", "ethanol")  # the only one that the column shows
+    profiles = {key: json.loads(dataset.profile) for key, dataset in inputs.items()}
+    assert {key: profile["frames"] for key, profile in profiles.items()} == {
+        ("training", "ethanol"): 3,
+        ("validation", "ethanol"): 1,
+        ("test", "ethanol 300K"): 1,
+        ("test", "ethanol 1200K"): 2,
+    }
+    assert profiles["training", "ethanol"] == {"frames": 3, "atoms": 27, "elements": "H C O"}
+    assert json.loads(inputs["training", "ethanol"].source) == {"uri": "train.xyz, hot.xyz"}
+
+
+def test_the_same_frames_are_the_same_data_in_every_run(uri):
+    digests = []
+    for dataset in (DATA, DATA, replace(DATA, train=FRAMES[:2])):
+        with record(uri=uri, experiment="digests", name="run") as rec:
+            rec.describe_data(dataset, "checksum")
+        digests.append(inputs_of(uri, rec.run_id)["training", "ethanol"].digest)
+    assert digests[0] == digests[1] != digests[2]
+    found = store.client(uri).search_runs(
+        [rec.experiment_id], f"dataset.digest = '{digests[0]}' AND dataset.context = 'training'"
+    )
+    assert len(found) == 2
