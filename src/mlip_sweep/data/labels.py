@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, Final
 
 from mlip_sweep.errors import InputError
@@ -48,5 +49,7 @@ def check_labels(labels: Iterable[str], training_temperature: Any) -> None:
                     f"dataset.tests: {label} is compared with the temperature of the training frames, which is not "
                     "known; give it in kelvin: dataset.temperature=300"
                 )
-    elif isinstance(training_temperature, bool | str) or not 0.0 < training_temperature < math.inf:
+        return
+    is_number = isinstance(training_temperature, Real) and not isinstance(training_temperature, bool)
+    if not is_number or not 0.0 < float(training_temperature) < math.inf:
         raise InputError(f"dataset.temperature={training_temperature!r}: give a number of kelvin above 0, such as 300")

@@ -79,7 +79,7 @@ def check_sources(entry: Any) -> None:
         options: Any = OmegaConf.to_container(entry, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(f"dataset: {str(error).splitlines()[0]}; see conf/dataset for what it takes") from None
-    check = CHECKS.get(options.get("_target_"))
+    check = CHECKS.get(str(options.get("_target_")))
     if check is not None:
         check(options)
 
@@ -91,7 +91,7 @@ def _check_own_files(options: Mapping[str, Any]) -> None:
 
 def _check_folder(options: Mapping[str, Any]) -> None:
     folder = options.get("folder")
-    if folder is not None and not _expanded(folder).is_dir():
+    if folder is not None and not (isinstance(folder, str) and _expanded(folder).is_dir()):
         raise InputError(f"dataset.folder={folder}: no such folder; give the one that holds the published files")
 
 
