@@ -114,7 +114,7 @@ def ethanol_dataset(n: int = 8) -> Dataset:
     """`n` frames to train on, three to validate, and two test sets, the hotter one rattled more."""
     train = ethanol_frames(n)
     tests = {"300K": ethanol_frames(3, seed=2), "1200K": ethanol_frames(3, seed=3, spread=0.1)}
-    return Dataset("ethanol_emt", train, ethanol_frames(3, seed=1), tests, train, training_test="300K")
+    return Dataset("ethanol_emt", train, ethanol_frames(3, seed=1), tests, train, training_temperature=300.0)
 
 
 def small_model(architecture: str, dataset: Dataset, *, dtype: str = "float64", seed: int = 0, **changes) -> Potential:

@@ -28,6 +28,7 @@ ARCHITECTURES = [name for name in TINY if is_installed(architecture_class(name))
 SMALL = [
     "dataset=extxyz",
     "dataset.train=train.xyz",
+    "dataset.temperature=300",
     "dataset.tests={300K: a.xyz, 1200K: b.xyz}",
     "trainer.max_epochs=3",
     "trainer.checkpoint_every=1",
@@ -199,6 +200,30 @@ def test_a_mistake_is_answered_in_a_line(arguments, expected, data):
     else:
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("mlip-sweep: ")]
         assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["dataset.train=absent.xyz"], "absent.xyz: no such file"),
+        (["dataset.train=train.xyz", "dataset.tests={bulk: absent.xyz}"], "absent.xyz: no such file"),
+        (["dataset.train=train.xyz", "dataset.tests={600K: b.xyz}"], "dataset.tests: 600K is compared with"),
+    ],
+)
+def test_files_are_looked_for_before_anything_heavy_is_imported(arguments, expected, data, tmp_path):
+    """A mistake in a file's name is answered at once, and is no run."""
+    options = ["dataset=extxyz", *arguments, f"hydra.run.dir={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/runs.db"]
+    code = (  # the command itself, then what it has imported
+        "import atexit, sys, mlip_sweep.cli; heavy = ('torch', 'ase', 'numpy', 'mlflow', 'pytorch_lightning')\n"
+        "atexit.register(lambda: print('imported:', [name for name in heavy if name in sys.modules]))\n"
+        "mlip_sweep.cli.sweep()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *options], cwd=data, capture_output=True, text=True)
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mlip-sweep: ") and expected in line
+    assert done.stdout.splitlines() == ["imported: []"]
+    assert not (tmp_path / "runs.db").exists()
 
 
 @pytest.mark.parametrize("name", ["mlip-sweep", "mlip-compare", "mlip-measure"])

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlip_sweep.config import DEFAULT_URI, config_folder, parse
+from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError
 
 
@@ -21,6 +22,7 @@ def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
     try:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
+        check_sources(cfg.dataset)  # so does this
         from mlip_sweep.multirun import trials
         from mlip_sweep.multirun.folder import parent_of
         from mlip_sweep.multirun.names import choices, run_name

@@ -31,7 +31,7 @@ def test_frames_are_periodic_and_labelled_by_emt(aluminium):
     data = aluminium()
     assert (len(data.train), len(data.validation)) == (4, 2)
     assert {label: len(part) for label, part in data.tests.items()} == {"300K": 2, "1500K": 2}
-    assert data.training_test == "300K"
+    assert data.training_temperature == 300.0
     assert data.atomic_numbers == (13,)
     for frame in [*data.train, *data.validation, *data.tests["1500K"]]:
         assert frame.pbc.all()

@@ -43,7 +43,8 @@ def host(tmp_path, monkeypatch) -> Iterator[Host]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(host.folder))) as server:
         host.address = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setitem(CATALOG, "greeting", Published(host.address, {"train.xyz": HELLO}, "train.xyz", {}, ""))
+        entry = Published(host.address, {"train.xyz": HELLO}, "train.xyz", 300.0, {}, "")
+        monkeypatch.setitem(CATALOG, "greeting", entry)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield host

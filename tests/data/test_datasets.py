@@ -33,10 +33,12 @@ def files(structures, write):
 
 def test_your_own_files_through_the_configuration(files):
     tests = f"tests={{600K: {files['hot']}, 300K: {files['cold']}}}"
-    data = configured("extxyz", f"train={files['train']}", tests, "n_train=25", "isolated_atoms={H: -13.6}")
+    data = configured(
+        "extxyz", f"train={files['train']}", tests, "temperature=400", "n_train=25", "isolated_atoms={H: -13.6}"
+    )
     assert (len(data.train), len(data.validation)) == (25, 6)
     assert {label: len(part) for label, part in data.tests.items()} == {"600K": 12, "300K": 12}
-    assert data.training_test == "300K"
+    assert data.training_temperature == 400.0
     assert data.isolated_atom_energies == {1: -13.6}
     assert data.checksums[str(files["hot"])] == file_checksum(files["hot"])
     assert data.train is data.train_clean
@@ -68,7 +70,7 @@ def test_tests_stay_clean_and_the_clean_training_labels_are_kept(files):
         assert np.any(trained.forces != kept.forces)
         assert trained.energy == kept.energy
     assert np.any(noisy.validation[0].forces != clean.validation[0].forces)
-    assert noisy.training_test is None  # "hot" is no temperature
+    assert noisy.training_temperature is None  # "hot" is no temperature, so that none is needed
     assert len({data_checksum(clean), data_checksum(noisy)}) == 2
     assert data_checksum(clean) == data_checksum(extxyz(**options))
 
@@ -83,7 +85,7 @@ def test_the_checksum_sees_one_label(files):
 def test_a_test_set_that_holds_training_frames_is_refused(structures, write, files):
     leaking = write("leak.xyz", [*structures(3, seed=9), structures(60, seed=0)[17]])
     with pytest.raises(InputError, match=r"leak.xyz, frame 3: .*tests.600K.*train.xyz, frame 17"):
-        extxyz(name="own", train=files["train"], tests={"600K": leaking}, n_validation=1, seed=0)
+        extxyz(name="own", train=files["train"], tests={"600K": leaking}, temperature=300, n_validation=1, seed=0)
     with pytest.raises(InputError, match=r"leak.xyz, frame 3: .*validation"):
         extxyz(name="own", train=files["train"], validation=leaking, seed=0)
 
@@ -105,14 +107,18 @@ def test_another_unit_is_refused_unless_told_otherwise(structures, write):
         ({"n_train": 55}, "dataset.n_train=55: the training set has only 54 frames"),
         ({"n_validation": 60}, "dataset.n_validation=60: takes every frame"),
         ({"n_validation": 61}, "dataset.n_validation=61: .* has only 60 frames"),
-        ({"training_test": "900K"}, "dataset.training_test=900K: not a test; choose one of 600K"),
+        ({"temperature": None}, "dataset.tests: 600K is compared .* which is not known; .* dataset.temperature=300"),
+        ({"temperature": "300K"}, "dataset.temperature='300K': give a number of kelvin"),
+        ({"temperature": -1}, "dataset.temperature=-1: give a number of kelvin"),
+        ({"validation": "absent.xyz"}, "absent.xyz: no such file"),
+        ({"train": ["a.xyz", "b.xyz"]}, r"dataset.train=\['a.xyz', 'b.xyz'\]: give the path of one file"),
         ({"tests": {"high_T": "hot"}}, "label 'high_T' cannot name metrics"),
         ({"tests": {"a b": "hot"}}, "label 'a b' cannot name metrics"),
         ({"energy_key": "REF"}, "train.xyz, frame 0: no REF; choose dataset.energy_key among"),
     ],
 )
 def test_options_that_do_not_serve(files, options, message):
-    given = {"name": "own", "train": files["train"], "tests": {"600K": "hot"}, "seed": 0, **options}
+    given = {"name": "own", "train": files["train"], "tests": {"600K": "hot"}, "temperature": 300, "seed": 0, **options}
     given["tests"] = {label: files[file] for label, file in given["tests"].items()}
     with pytest.raises(InputError, match=message):
         extxyz(**given)
@@ -125,7 +131,7 @@ def small_published(structures, write, tmp_path, monkeypatch):
     write("train.xyz", structures(12, seed=0))
     write("test.xyz", structures(5, seed=1))
     blob_ids = {file: git_blob_id(tmp_path / file) for file in ("train.xyz", "test.xyz", "atoms.xyz")}
-    entry = Published("https://nowhere.invalid", blob_ids, "train.xyz", {"300K": "test.xyz"}, "atoms.xyz")
+    entry = Published("https://nowhere.invalid", blob_ids, "train.xyz", 300.0, {"300K": "test.xyz"}, "atoms.xyz")
     monkeypatch.setitem(CATALOG, "small", entry)
     return tmp_path
 
@@ -134,7 +140,7 @@ def test_a_published_set_from_a_folder(small_published, tmp_path):
     options = {"name": "small", "seed": 0, "cache": tmp_path / "cache", "folder": small_published, "n_validation": 4}
     data = published(**options)
     assert (len(data.train), len(data.validation), len(data.tests["300K"])) == (8, 4, 5)
-    assert data.training_test == "300K"
+    assert data.training_temperature == 300.0
     assert data.isolated_atom_energies == {1: -13.5}
     assert data.checksums["test.xyz"] == file_checksum(small_published / "test.xyz")
     with (small_published / "atoms.xyz").open("a") as file:
@@ -164,7 +170,7 @@ def test_3bpa_from_a_folder(published_3bpa, tmp_path):
     data = configured("3bpa", f"folder={published_3bpa}", f"cache={tmp_path}", "verify=false")
     assert (len(data.train), len(data.validation)) == (450, 50)
     assert {label: len(part) for label, part in data.tests.items()} == {"300K": 136, "600K": 167, "1200K": 166}
-    assert data.training_test == "300K"
+    assert data.training_temperature == 300.0
     assert data.isolated_atom_energies[1] == pytest.approx(-13.587222780835477)
     assert data.checksums["test_1200K.xyz"] == file_checksum(published_3bpa / "test_1200K.xyz")
     assert len(data.train[0]) == 27

@@ -34,7 +34,7 @@ def test_the_set_is_labelled_split_and_described(water):
     data = water()
     assert (len(data.train), len(data.validation)) == (6, 2)
     assert {label: len(part) for label, part in data.tests.items()} == {"300K": 3, "900K": 3}
-    assert data.training_test == "300K"
+    assert data.training_temperature == 300.0
     assert data.reference == {"method": "GFN2-xTB"}
     assert set(data.isolated_atom_energies) == {1, 8}
     assert data.train is data.train_clean

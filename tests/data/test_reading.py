@@ -3,7 +3,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlip_sweep.data.reading import atoms_of, frame_of, isolated_atom_energies, read_frames
+from mlip_sweep.data.reading import atoms_of, frame_of, read_frames
 from mlip_sweep.errors import InputError
 
 
@@ -99,22 +99,3 @@ def test_bad_files_end_in_one_line_that_names_the_place(tmp_path, text, message)
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere.xyz: no such file"):
         read_frames(tmp_path / "nowhere.xyz")
-
-
-def test_isolated_atoms_from_a_file_and_from_a_mapping(tmp_path):
-    path = tmp_path / "atoms.xyz"
-    header = "Properties=species:S:1:pos:R:3 energy"
-    path.write_text(f"1\n{header}=-13.5\nH 0 0 0\n1\n{header}=-1029.5\nC 0 0 0\n")
-    assert isolated_atom_energies(path) == {1: -13.5, 6: -1029.5}
-    assert isolated_atom_energies({"H": -13.5, "C": -1029.5}) == {1: -13.5, 6: -1029.5}
-
-
-def test_isolated_atoms_that_do_not_serve(tmp_path):
-    path = tmp_path / "atoms.xyz"
-    path.write_text("2\nProperties=species:S:1:pos:R:3 energy=-13.5\nH 0 0 0\nH 0 0 1\n")
-    with pytest.raises(InputError, match=r"frame 0: 2 atoms, where isolated atoms"):
-        isolated_atom_energies(path)
-    with pytest.raises(InputError, match=r"'Hx' is no element"):
-        isolated_atom_energies({"Hx": 1.0})
-    with pytest.raises(InputError, match=r"dataset.isolated_atoms, H: energy is 'much'"):
-        isolated_atom_energies({"H": "much"})

@@ -50,7 +50,7 @@ def test_errors_pool_and_slope_by_hand():
         "1200K": frames(5, 4, 0.012, 0.060, 2),
         "dihedral": frames(1, 4, 0.0, 0.100, 3),
     }
-    data = dataset_of(frames(2, 4, 0.002, 0.005, 4), tests=tests, training_test="300K")
+    data = dataset_of(frames(2, 4, 0.002, 0.005, 4), tests=tests, training_temperature=300.0)
     report = Accuracy()(LennardJones(**MODEL), data)
     found = report.metrics
     assert found[ENERGY.metric("rmse", "300K")] == pytest.approx(1.0)  # 4 meV over four atoms
@@ -58,16 +58,43 @@ def test_errors_pool_and_slope_by_hand():
     assert found[rmse_forces("600K")] == pytest.approx(20.0)
     assert found[FORCES.metric("mae", "600K")] == pytest.approx(20.0)
     assert found[rmse_forces("train")] == pytest.approx(5.0)
-    squares = {"300K": 2 * 10**2, "600K": 3 * 20**2, "1200K": 5 * 60**2, "dihedral": 100**2}
-    assert found[RMSE_FORCES_ALL_T] == pytest.approx(np.sqrt(sum(squares.values()) / 11))
-    assert found[RMSE_FORCES_HIGH_T] == pytest.approx(np.sqrt((sum(squares.values()) - squares["300K"]) / 9))
+    squares = {"300K": 2 * 10**2, "600K": 3 * 20**2, "1200K": 5 * 60**2}
+    assert found[RMSE_FORCES_ALL_T] == pytest.approx(np.sqrt(sum(squares.values()) / 10))
+    assert found[RMSE_FORCES_HIGH_T] == pytest.approx(np.sqrt((sum(squares.values()) - squares["300K"]) / 8))
+    assert found[rmse_forces("dihedral")] == pytest.approx(100.0)  # of its own, and in neither pool
     # Straight line through (300, 10), (600, 20), (1200, 60): Σ(T − 700)(F − 30) / Σ(T − 700)².
     assert found[EXTRAPOLATION_SLOPE] == pytest.approx((400 * 20 + 100 * 10 + 500 * 30) / (400**2 + 100**2 + 500**2))
     assert rmse_forces("train_clean") not in found
     table = report.tables["errors"].set_index("set")
     assert list(table.index) == ["300K", "600K", "1200K", "dihedral", "train", "all_T", "high_T"]
-    assert table.loc["all_T", "frames"] == 11
+    assert table.loc["all_T", "frames"] == 10
+    assert table.loc["high_T", "frames"] == 8
     assert report.notes == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "training", "all_T", "high_T"),
+    [
+        (["600K"], 300.0, ["600K"], ["600K"]),  # the coldest test set need not be at the training temperature
+        (["300K"], 300.0, ["300K"], []),
+        (["300K", "600K", "1200K"], 600.0, ["300K", "600K", "1200K"], ["1200K"]),
+        (["bulk", "900K"], 300.0, ["900K"], ["900K"]),
+        (["bulk"], 300.0, [], []),
+        (["bulk"], None, [], []),
+        (["600K"], None, ["600K"], []),
+    ],
+)
+def test_a_pool_by_temperature_holds_temperatures(labels, training, all_T, high_T):
+    errors = {label: 0.010 * (k + 1) for k, label in enumerate(labels)}
+    tests = {label: frames(1, 4, 0.0, error, k) for k, (label, error) in enumerate(errors.items())}
+    data = dataset_of(frames(1, 4, 0.0, 0.0, 9), tests=tests, training_temperature=training)
+    report = Accuracy()(LennardJones(**MODEL), data)
+    for name, pool in ((RMSE_FORCES_ALL_T, all_T), (RMSE_FORCES_HIGH_T, high_T)):
+        assert (name in report.metrics) == bool(pool)
+        if pool:
+            expected = 1000 * np.sqrt(np.mean([errors[label] ** 2 for label in pool]))
+            assert report.metrics[name] == pytest.approx(expected)
+    assert [rmse_forces(label) in report.metrics for label in labels] == [True] * len(labels)
 
 
 def test_root_mean_square_is_not_mean_absolute():

@@ -209,6 +209,18 @@ def test_what_cannot_work_is_refused(setting, message):
         TimeToFailure(**setting).check(dataset_of([ETHANOL]))
 
 
+def test_replicas_that_cannot_fail_are_no_measurement():
+    apart = frame_of(Atoms("Ar2", [[0.0, 0.0, 0.0], [0.0, 0.0, 3.8]]), origin="argon")
+    message = r"criteria: bonds alone .*\(argon\) has none, .*criteria=\[close,temperature\]"
+    for measurement in (TimeToFailure(), TimeToFailure(criteria=["bond"])):
+        with pytest.raises(InputError, match=message):
+            measurement.check(dataset_of([apart]))
+    with pytest.raises(InputError, match=message):
+        TimeToFailure(progress=False)(Springs(stiffness=1.0, length=3.8), dataset_of([apart]))
+    TimeToFailure(criteria=["close", "temperature"]).check(dataset_of([apart]))
+    TimeToFailure(thermostat="none").check(dataset_of([apart]))  # its energy is watched
+
+
 def test_without_a_reference_there_is_no_control():
     measurement = TimeToFailure(control_replicas=2, replicas=1, duration_ps=0.002, progress=False)
     report = measurement(Network(), dataset_of([ETHANOL]))

@@ -30,6 +30,7 @@ def composed(store_uri, files, request):
     tiny = [f"model.{name}={value}" for name, value in TINY["nequip"].items()]
     fixed = [
         *("model=nequip", *tiny, "dataset=extxyz", f"dataset.train={files}/train.xyz", "trainer=cpu"),
+        "dataset.temperature=300",
         f"dataset.tests={{300K: {files}/cold.xyz, 1200K: {files}/hot.xyz}}",
         *("trainer.max_epochs=2", "trainer.checkpoint_every=1", "trainer.progress=false", "measurement=none"),
         *("objective=validation/loss", f"tracking.uri={store_uri}", f"tracking.experiment={experiment}"),

@@ -5,6 +5,8 @@ import math
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from samples import installed
 
 from mlip_sweep.errors import InputError
@@ -98,6 +100,7 @@ def test_measuring_again_with_other_settings_measures_what_they_say(composed, tm
     ("mistake", "message"),
     [
         ("dataset.train=absent.xyz", "absent.xyz: no such file"),
+        ("dataset.temperature=null", "dataset.tests: 300K is compared with the temperature of the training frames"),
         ("dataset.n_train=1000", "n_train=1000"),
         ("rescaling=isolated_atoms", "rescaling=isolated_atoms: dataset extxyz has no isolated-atom energy"),
     ],
@@ -108,6 +111,33 @@ def test_what_is_wrong_with_the_data_is_no_run(composed, tmp_path, mistake, mess
     with pytest.raises(InputError, match=message):
         run(composed(mistake), tmp_path / "mistaken")
     assert only_run(cfg).status == "FINISHED"
+
+
+def test_a_start_without_bonds_is_no_run(composed, tmp_path):
+    argon = [Atoms("Ar2", [[0.0, 0.0, 0.0], [0.0, 0.0, 3.6 + 0.1 * k]]) for k in range(4)]
+    for atoms in argon:
+        atoms.calc = SinglePointCalculator(atoms, energy=-0.01, forces=np.zeros((2, 3)))
+    ase.io.write(tmp_path / "argon.xyz", argon)
+    store = f"tracking.uri=sqlite:///{tmp_path}/runs.db"
+    cfg = composed(f"dataset.train={tmp_path}/argon.xyz", "dataset.tests=null", "measurement=quick", store)
+    with pytest.raises(InputError, match=r"^measurement\.stability\.criteria: bonds alone"):
+        run(cfg, tmp_path / "run")
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_isolated_atoms_among_the_frames_are_told_and_used(composed, tmp_path, files, caplog):
+    atoms = [Atoms(symbol, info={"config_type": "IsolatedAtom"}) for symbol in ("H", "C", "O")]
+    for energy, atom in enumerate(atoms):
+        atom.calc = SinglePointCalculator(atom, energy=energy, forces=np.zeros((1, 3)))
+    train = tmp_path / "train.xyz"
+    ase.io.write(train, [*atoms, *ase.io.read(files / "train.xyz", ":")])
+    cfg = composed(f"dataset.train={train}", "rescaling=isolated_atoms", "trainer.max_epochs=1")
+    with caplog.at_level("INFO"):
+        run(cfg, tmp_path / "run")
+    (note,) = only_run(cfg).tags["data.notes"].splitlines()
+    assert note.startswith(f"frames of isolated atoms (3 of {train}) are in no set")
+    assert f"dataset: {note}" in caplog.messages
+    assert only_run(cfg).tags["data.frames"] == "train 7, validation 1, 300K 8, 1200K 8"
 
 
 def test_a_fresh_folder_is_started_afresh(composed, tmp_path):

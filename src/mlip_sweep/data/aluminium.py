@@ -21,9 +21,10 @@ from mlip_sweep.data.cache import cached
 from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.labels import temperature_label
 from mlip_sweep.data.reading import frame_of, read_structures
 from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
-from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label
+from mlip_sweep.data.validation import check_seed, generated_sets
 from mlip_sweep.errors import InputError
 
 FORMAT = 1  # of the cached file, and of the way its contents are computed: raise it whenever either changes
@@ -107,13 +108,12 @@ def aluminium_emt(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
     frames = _cached_frames(sets, cells, seed, Path(cache), name)
-    training_label = temperature_label(temperature)
     return assemble(
         name=name,
         pool=frames["train"],
         validation=frames["validation"],
         tests={label: frames[label] for label in labels},
-        training_test=training_label if training_label in labels else None,
+        training_temperature=float(temperature),
         seed=seed,
         n_train=n_train,
         noise=noise,

@@ -1,18 +1,16 @@
 """From labelled frames to a `Dataset`: the steps that every data set goes through, whatever its source."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.labels import check_labels
 from mlip_sweep.data.subsets import split_off, subset, with_label_noise
 from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame
 from mlip_sweep.errors import InputError
 
 NO_NOISE: Mapping[str, float] = {"forces_sigma": 0.0, "energy_sigma": 0.0}
-# A test set may not be called like another split of a `Dataset`, nor like what the names of metrics use already.
-TAKEN_LABELS = ("train", "train_clean", "validation", "high_T", "all_T")
 
 
 def hold_out(frames: Sequence[Frame], n_validation: int, seed: int, place: str) -> tuple[list[Frame], list[Frame]]:
@@ -42,13 +40,14 @@ def assemble(
     pool: Sequence[Frame],
     validation: Sequence[Frame],
     tests: Mapping[str, Sequence[Frame]],
-    training_test: str | None,
+    training_temperature: float | None,
     seed: int,
     n_train: int | None,
     noise: Mapping[str, float],
     isolated: Mapping[int, float],
     checksums: Mapping[str, str],
     reference: Mapping[str, Any] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """Check the frames, add noise, and draw the training subset.
 
@@ -61,21 +60,20 @@ def assemble(
         pool: Every frame that may be trained on.
         validation: The validation frames.
         tests: The label of each test set and its frames.
-        training_test: The label of the test set at the training temperature, or None where there is none.
+        training_temperature: The temperature of the training frames (K), or None where they have none.
         seed: The seed of the subset and the noise.
         n_train: How many training frames are drawn from the pool; None means all of them.
         noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
         isolated: Atomic number to the energy of the isolated atom, eV.
         checksums: The name of each source and the SHA-256 of what was read or computed.
         reference: How the labels can be computed again (see `Dataset`), or None where they cannot.
+        notes: What a reader has to know about the frames, one line each.
 
     Raises:
-        InputError: A frame does not pass its checks, the label of a test set is not allowed, or more frames are asked
-            for than there are.
+        InputError: A frame does not pass its checks, the label of a test set is not allowed (see
+            `mlip_sweep.data.labels.check_labels`), or more frames are asked for than there are.
     """
-    for label in tests:
-        if not re.fullmatch(r"[\w.+-]+", label, flags=re.ASCII) or label in TAKEN_LABELS:
-            raise InputError(f"dataset.tests: label {label!r} cannot name metrics; use letters, digits and ._+-: 600K")
+    check_labels(tests, training_temperature)
     for frame in (*pool, *validation, *(frame for part in tests.values() for frame in part)):
         check_frame(frame)
     check_disjoint(pool, {"validation": validation, **{f"tests.{label}": part for label, part in tests.items()}})
@@ -88,8 +86,9 @@ def assemble(
         validation=list(noisy_validation),
         tests={label: list(part) for label, part in tests.items()},
         train_clean=train_clean,
-        training_test=training_test,
+        training_temperature=training_temperature,
         isolated_atom_energies=dict(isolated),
         checksums=dict(checksums),
         reference=None if reference is None else dict(reference),
+        notes=notes,
     )

@@ -19,7 +19,8 @@ class Published:
     Attributes:
         address: The folder, as a URL, that the files are downloaded from.
         blob_ids: The name of each file and the id under which git stores its contents (`git_blob_id`).
-        train: The file with the frames for training and validation, sampled at 300 K.
+        train: The file with the frames for training and validation.
+        temperature: The temperature that these were sampled at, K.
         tests: The label of each test set and its file.
         isolated_atoms: The file of single atoms.
     """
@@ -27,6 +28,7 @@ class Published:
     address: str
     blob_ids: dict[str, str]
     train: str
+    temperature: float
     tests: dict[str, str]
     isolated_atoms: str
 
@@ -46,6 +48,7 @@ CATALOG = {
             "iso_atoms.xyz": "83cc59ef37e4f1526fb073ad12103a75af746b86",
         },
         train="train_300K.xyz",
+        temperature=300.0,
         tests={"300K": "test_300K.xyz", "600K": "test_600K.xyz", "1200K": "test_1200K.xyz"},
         isolated_atoms="iso_atoms.xyz",
     ),
@@ -58,6 +61,7 @@ CATALOG = {
             "isolated_atoms.xyz": "beb88f3f07c8cfd8dc23cb650d1ec3aa85c62c4d",
         },
         train="train_300K.xyz",
+        temperature=300.0,
         tests={"300K": "test_MD_300K.xyz", "600K": "test_MD_600K.xyz"},
         isolated_atoms="isolated_atoms.xyz",
     ),

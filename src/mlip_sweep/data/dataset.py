@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.labels import temperature_of
 from mlip_sweep.errors import SettingError
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ class Dataset:
         tests: The label of each test set ("300K", "1200K", or any name) and its frames, whose labels are never noisy.
         train_clean: The training frames, in the same order, with their original labels; the list `train` itself where
             there is no noise.
-        training_test: The label of the test set sampled at the training temperature, which is left out of "high-T";
-            None where there is none.
+        training_temperature: The temperature that the training frames were sampled at, K; None where they have none.
         isolated_atom_energies: Atomic number to the energy of the isolated atom, eV.
         checksums: The name of each file or source and the SHA-256 of what was read or computed.
         reference: How the labels can be computed again, such as {"method": "GFN2-xTB"}, as
             `mlip_sweep.data.reference.reference_calculator` takes it; None where they cannot.
+        notes: What a reader has to know about the frames, one line each.
     """
 
     name: str
@@ -38,10 +39,11 @@ class Dataset:
     validation: list[Frame]
     tests: dict[str, list[Frame]]
     train_clean: list[Frame]
-    training_test: str | None = None
+    training_temperature: float | None = None
     isolated_atom_energies: dict[int, float] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     reference: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     _graphs: "dict[tuple[str, float], list[GraphBatch]]" = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -85,6 +87,11 @@ class Dataset:
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: everything but the graphs, which are built faster than they are sent."""
         return {**vars(self), "_graphs": {}}
+
+    @property
+    def test_temperatures(self) -> dict[str, float]:
+        """The label of every test set that names a temperature, such as "600K", and that temperature in K."""
+        return {label: kelvin for label in self.tests if (kelvin := temperature_of(label)) is not None}
 
     @property
     def atomic_numbers(self) -> tuple[int, ...]:

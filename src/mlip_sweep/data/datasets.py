@@ -1,6 +1,5 @@
 """Data sets from files: your own (`dataset=extxyz`) and published ones (`dataset=3bpa`, `dataset=acetylacetone`)."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +7,9 @@ from mlip_sweep.data.assembly import NO_NOISE, assemble, hold_out
 from mlip_sweep.data.catalog import CATALOG, published_file
 from mlip_sweep.data.checksums import file_checksum
 from mlip_sweep.data.dataset import Dataset
-from mlip_sweep.data.reading import isolated_atom_energies, read_frames
+from mlip_sweep.data.isolated_atoms import isolated_atom_energies, read_apart, taken_out
+from mlip_sweep.data.reading import read_frames
+from mlip_sweep.data.sources import existing_file, own_files
 from mlip_sweep.data.subsets import split_off
 from mlip_sweep.data.validation import check_enough
 from mlip_sweep.data.validation import check_units as check_units_of
@@ -27,7 +28,7 @@ def extxyz(
     energy_key: str = "energy",
     forces_key: str = "forces",
     isolated_atoms: str | Path | Mapping[str, float] | None = None,
-    training_test: str | None = None,
+    temperature: float | None = None,
     check_units: bool = True,
     n_train: int | None = None,
     noise: Mapping[str, float] = NO_NOISE,
@@ -45,51 +46,54 @@ def extxyz(
         validation_fraction: The share of `train` that is drawn where neither of the two above is given.
         energy_key: The name of the total energy (eV) in the files.
         forces_key: The name of the forces (eV/Å) in the files.
-        isolated_atoms: A file of single atoms, or a mapping from chemical symbol to energy in eV.
-        training_test: The label of the test set drawn at the training temperature, which is left out of "high-T". None
-            means the lowest temperature where all labels look like "300K", and no test set otherwise; "none" means
-            that there is none.
+        isolated_atoms: A file of single atoms, or a mapping from chemical symbol to energy in eV. It is
+            preferred to the energies of isolated atoms among the frames of the files, which are in no set.
+        temperature: The temperature of the training frames, K. It has to be known where the label of a test set names
+            a temperature.
         check_units: Whether energies and forces that do not belong together are refused.
         n_train: How many training frames are used; None means all of them.
         noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
 
     Raises:
-        InputError: An option is out of range, or a file cannot be used.
+        InputError: An option is out of range, a file cannot be used, or isolated atoms disagree.
     """
-    if train is None:
-        raise InputError("dataset.train: no file; give one: dataset.train=FILE")
-    if isinstance(tests, str):
-        raise InputError(f"dataset.tests={tests}: give labels with their files, 'dataset.tests={{300K: {tests}}}'")
+    files = own_files(
+        train=train, tests=tests, validation=validation, isolated_atoms=isolated_atoms, temperature=temperature
+    )
     if not 0.0 < validation_fraction < 1.0:
         raise InputError(f"dataset.validation_fraction={validation_fraction}: give a number between 0 and 1")
-    test_files = dict(tests or {})
-    files = [Path(path) for path in (train, validation, *test_files.values()) if path is not None]
-    pool = read_frames(train, energy_key, forces_key)
-    held_out = read_frames(validation, energy_key, forces_key) if validation is not None else None
+    read = {
+        option: read_apart(path, energy_key, forces_key)
+        for option, path in files.items()
+        if option != "dataset.isolated_atoms"
+    }
+    given = {} if isolated_atoms is None else isolated_atom_energies(isolated_atoms, energy_key)
+    isolated, notes = taken_out({str(files[option]): atoms for option, (_, atoms) in read.items()}, given)
+    frames = {option: labelled for option, (labelled, _) in read.items()}
+    pool, held_out = frames["dataset.train"], frames.get("dataset.validation")
     if held_out is None:
         n_drawn = n_validation if n_validation is not None else max(1, round(validation_fraction * len(pool)))
         pool, held_out = hold_out(pool, n_drawn, seed, str(train))
     elif n_validation is not None:
         check_enough(held_out, n_validation, "dataset.n_validation", str(validation))
         _, held_out = split_off(held_out, n_validation, seed)
-    test_frames = {str(label): read_frames(path, energy_key, forces_key) for label, path in test_files.items()}
+    test_frames = {str(label): frames[f"dataset.tests.{label}"] for label in tests or {}}
     if check_units:
-        for label, path in {"train": train, **test_files}.items():
-            check_units_of(pool if label == "train" else test_frames[label], str(path))
-    isolated = {} if isolated_atoms is None else isolated_atom_energies(isolated_atoms, energy_key)
-    if isinstance(isolated_atoms, str | Path):
-        files.append(Path(isolated_atoms))
+        check_units_of(pool, str(train))
+        for label, labelled in test_frames.items():
+            check_units_of(labelled, str(files[f"dataset.tests.{label}"]))
     return assemble(
         name=name,
         pool=pool,
         validation=held_out,
         tests=test_frames,
-        training_test=_training_test(training_test, list(test_frames)),
+        training_temperature=None if temperature is None else float(temperature),
         seed=seed,
         n_train=n_train,
         noise=noise,
         isolated=isolated,
-        checksums={str(path): file_checksum(path.expanduser()) for path in files},
+        checksums={str(path): file_checksum(existing_file(path)) for path in files.values()},
+        notes=notes,
     )
 
 
@@ -135,22 +139,10 @@ def published(
         pool=pool,
         validation=held_out,
         tests={label: frames[file] for label, file in entry.tests.items()},
-        training_test="300K",
+        training_temperature=entry.temperature,
         seed=seed,
         n_train=n_train,
         noise=noise,
         isolated=isolated_atom_energies(paths[entry.isolated_atoms]),
         checksums={file: file_checksum(path) for file, path in paths.items()},
     )
-
-
-def _training_test(given: str | None, labels: list[str]) -> str | None:
-    """The label of the test set at the training temperature, as `extxyz` explains it, or None."""
-    if given == "none":
-        return None
-    if given is not None:
-        if given not in labels:
-            raise InputError(f"dataset.training_test={given}: not a test; choose one of {', '.join(labels) or 'none'}")
-        return given
-    kelvin = {label: float(match[1]) for label in labels if (match := re.fullmatch(r"(\d+(?:\.\d+)?) ?K", label))}
-    return min(kelvin, key=kelvin.__getitem__) if kelvin and len(kelvin) == len(labels) else None

@@ -15,10 +15,11 @@ from mlip_sweep.data.assembly import NO_NOISE, assemble
 from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.labels import temperature_label
 from mlip_sweep.data.reading import read_structures
 from mlip_sweep.data.samples import Samples, cached_samples
 from mlip_sweep.data.sampling import Dynamics
-from mlip_sweep.data.validation import check_seed, generated_sets, temperature_label
+from mlip_sweep.data.validation import check_seed, generated_sets
 from mlip_sweep.errors import InputError
 
 
@@ -78,13 +79,12 @@ def molecule_xtb(
     dynamics = Dynamics(timestep_fs, friction_per_fs, stride, equilibration)
     samples = cached_samples(start, reference, sets, dynamics, seed, Path(cache), name)
     frames = {label: _sampled_frames(samples, label, start.numbers, f"{method} {name}") for label in sets}
-    training_label = temperature_label(temperature)
     return assemble(
         name=name,
         pool=frames["train"],
         validation=frames["validation"],
         tests={label: frames[label] for label in labels},
-        training_test=training_label if training_label in labels else None,
+        training_temperature=float(temperature),
         seed=seed,
         n_train=n_train,
         noise=noise,

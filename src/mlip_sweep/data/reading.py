@@ -7,10 +7,10 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.sources import existing_file
 from mlip_sweep.data.validation import check_frame
 from mlip_sweep.errors import InputError
 
@@ -36,10 +36,9 @@ def read_structures(path: str | Path) -> list[Atoms]:
     Raises:
         InputError: There is no such file, ASE cannot read it, or it holds no structure.
     """
-    if not Path(path).expanduser().is_file():
-        raise InputError(f"{path}: no such file; give the path of a file that ASE can read, such as extended xyz")
+    file = existing_file(path)
     try:
-        structures = ase.io.read(Path(path).expanduser(), index=":")
+        structures = ase.io.read(file, index=":")
     except Exception as error:  # ASE's readers raise errors of any kind on a file that they cannot parse
         reason = " ".join(str(error).split()) or "unknown format"
         raise InputError(
@@ -67,7 +66,7 @@ def frame_of(atoms: Atoms, origin: str, energy_key: str = "energy", forces_key: 
         positions=atoms.positions.astype(np.float64),
         cell=np.asarray(atoms.cell.array, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
-        energy=_energy(atoms, energy_key, origin),
+        energy=energy_of(atoms, energy_key, origin),
         forces=_label(atoms, forces_key, "dataset.forces_key", origin),
         origin=origin,
     )
@@ -82,47 +81,29 @@ def atoms_of(frame: Frame) -> Atoms:
     return atoms
 
 
-def isolated_atom_energies(source: str | Path | Mapping[str, float], energy_key: str = "energy") -> dict[int, float]:
-    """Energies of isolated atoms.
+def energy_of(atoms: Atoms, key: str, origin: str) -> float:
+    """The energy that stands under a name, eV.
 
     Args:
-        source: A file of frames of one atom each, or a mapping from chemical symbol to energy in eV.
-        energy_key: The name of the energy (eV) in the file.
-
-    Returns:
-        Atomic number to energy, eV.
+        atoms: The structure, with its labels in its calculator, its arrays or its info.
+        key: The name of the energy.
+        origin: Where the structure came from, for messages.
 
     Raises:
-        InputError: A frame has several atoms, a symbol is unknown, or an energy is missing or not finite.
+        InputError: There is no such label, or it is not one finite number.
     """
-    energies: dict[int, float] = {}
-    if isinstance(source, Mapping):
-        for symbol, energy in source.items():
-            number = atomic_numbers.get(str(symbol), 0)
-            if number == 0:
-                raise InputError(f"dataset.isolated_atoms: {symbol!r} is no element; write symbols: {{H: -13.6}}")
-            energies[number] = _finite_number(energy, f"dataset.isolated_atoms, {symbol}")
-        return energies
-    for index, atoms in enumerate(read_structures(source)):
-        place = f"{source}, frame {index}"
-        if len(atoms) != 1:
-            raise InputError(f"{place}: {len(atoms)} atoms, where isolated atoms are asked for; keep one in a frame")
-        if atoms.numbers[0] == 0:
-            raise InputError(f"{place}: 'X' is no element; give the atom its symbol")
-        energies[int(atoms.numbers[0])] = _energy(atoms, energy_key, place)
-    return energies
-
-
-def _energy(atoms: Atoms, key: str, origin: str) -> float:
-    """The energy that stands under a name, eV."""
     value = _label(atoms, key, "dataset.energy_key", origin)
     if value.size != 1:
         raise InputError(f"{origin}: {key} has shape {value.shape}, not one number; write the total energy")
-    return _finite_number(value.item(), f"{origin}, {key}")
+    return finite_energy(value.item(), f"{origin}, {key}")
 
 
-def _finite_number(value: object, place: str) -> float:
-    """An energy (eV) that a user wrote, as a number; `place` says where, for the message."""
+def finite_energy(value: object, place: str) -> float:
+    """An energy (eV) that a user wrote, as a number; `place` says where, for the message.
+
+    Raises:
+        InputError: It is no finite number.
+    """
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -7,6 +7,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.labels import temperature_label
 from mlip_sweep.errors import InputError
 
 SAME_POSITION = 1e-6  # Å: coordinates that differ by less are the same
@@ -64,11 +65,6 @@ def check_seed(seed: int) -> None:
     """
     if seed < 0:
         raise InputError(f"dataset.seed={seed}: give 0 or more")
-
-
-def temperature_label(kelvin: float) -> str:
-    """The label of a test set at a temperature (K), such as "300K"."""
-    return f"{kelvin:g}K"
 
 
 def generated_sets(

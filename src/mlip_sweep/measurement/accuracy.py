@@ -1,6 +1,5 @@
 """Errors of energies and forces on every set of frames, pooled over temperatures, and their growth with temperature."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from pydantic import PositiveInt
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch, batches, collate
+from mlip_sweep.data.labels import temperature_of
 from mlip_sweep.measurement.accuracy_figures import parity_figure
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
 from mlip_sweep.measurement.interface import Measurement, Report
@@ -20,12 +20,12 @@ from mlip_sweep.models.interface import Prediction
 from mlip_sweep.models.targets import ENERGY, FORCES, QUANTITIES, residuals_of
 from mlip_sweep.settings import settings
 
-TEMPERATURE: Final = re.compile(r"(\d+(?:\.\d+)?) ?K")
 ALL_T, HIGH_T = "all_T", "high_T"  # pools of test sets
 TRAIN, TRAIN_CLEAN = "train", "train_clean"
 NOT_TEST_SETS: Final = (ALL_T, HIGH_T, TRAIN, TRAIN_CLEAN)
 
 RMSE_FORCES_HIGH_T: Final = FORCES.metric("rmse", HIGH_T)
+RMSE_ENERGY_HIGH_T: Final = ENERGY.metric("rmse", HIGH_T)
 RMSE_FORCES_ALL_T: Final = FORCES.metric("rmse", ALL_T)
 EXTRAPOLATION_SLOPE: Final = "extrapolation_slope_forces_meV_A_K"
 
@@ -50,8 +50,10 @@ class Accuracy(Measurement):
 
     Energy errors are per atom, root mean square or mean absolute over frames; forces errors over all 3N components.
     Pooled errors are taken over everything in the sets together, sqrt(Σ_T n_T F_T² / Σ_T n_T), n_T the number of frames
-    (energy) or components (forces); "high_T" leaves out the set of the training temperature. The extrapolation slope is
-    that of a straight line through forces RMSE against T, over test sets with a label like "300K", where there are two.
+    (energy) or components (forces): "all_T" over the test sets whose label names a temperature, like "300K", and
+    "high_T" over those of them that are hotter than the training frames. The extrapolation slope is that of a straight
+    line through forces RMSE against T, over the sets of all_T, where there are two temperatures. A set of any other
+    label has errors of its own, and is in no pool.
 
     The training frames are measured against the labels that were trained on, "train", and, where these are noisy,
     against the original ones as well, "train_clean".
@@ -71,6 +73,13 @@ class Accuracy(Measurement):
             headline="forces RMSE, high T: {:.0f} meV/Å",
         ),
         Metric(RMSE_FORCES_ALL_T, FORCES.milli_unit, better="lower", column=forces_column("all-T", priority=5)),
+        Metric(
+            RMSE_ENERGY_HIGH_T,
+            ENERGY.milli_unit,
+            better="lower",
+            column=Column("E high-T\nmeV/atom", form="{:.1f}", priority=3),
+            headline="energy RMSE, high T: {:.1f} meV/atom",
+        ),
         *(
             Metric(quantity.metric(kind, SET), quantity.milli_unit, better="lower")
             for quantity in QUANTITIES.values()
@@ -93,9 +102,9 @@ class Accuracy(Measurement):
             graphs[TRAIN_CLEAN] = dataset.graphs(TRAIN_CLEAN, model.cutoff)
             predictions[TRAIN_CLEAN] = predictions[TRAIN]
         errors = {label: errors_of(predictions[label], graphs[label]) for label in graphs}
-        hot = [label for label in dataset.tests if label != dataset.training_test]
-        pools = {ALL_T: list(dataset.tests), HIGH_T: hot}
-        errors |= {pool: pooled([errors[label] for label in labels]) for pool, labels in pools.items() if labels}
+        errors |= {
+            pool: pooled([errors[label] for label in labels]) for pool, labels in pools_of(dataset).items() if labels
+        }
 
         metrics = {
             quantity.metric(kind, label): statistic(errors[label][name])
@@ -144,6 +153,13 @@ def errors_of(prediction: Prediction, graphs: Sequence[GraphBatch]) -> Errors:
     return {name: values.numpy() for name, values in residuals_of(prediction, collate(graphs)).items()}
 
 
+def pools_of(dataset: Dataset) -> dict[str, list[str]]:
+    """The test sets of each pool: of all temperatures, and of those above that of the training where it is known."""
+    temperatures, training = dataset.test_temperatures, dataset.training_temperature
+    hot = [label for label, kelvin in temperatures.items() if training is not None and kelvin > training]
+    return {ALL_T: list(temperatures), HIGH_T: hot}
+
+
 def pooled(errors: Sequence[Errors]) -> Errors:
     """Several sets as one."""
     return {name: np.concatenate([error[name] for error in errors]) for name in QUANTITIES}
@@ -151,8 +167,8 @@ def pooled(errors: Sequence[Errors]) -> Errors:
 
 def extrapolation_slope(rmse_by_label: dict[str, float]) -> float | None:
     """Least-squares slope of an error against T, per K, over labels like "300K"; None below two temperatures."""
-    matches = {label: TEMPERATURE.fullmatch(label) for label in rmse_by_label}
-    points = [(float(match[1]), rmse_by_label[label]) for label, match in matches.items() if match]
+    temperatures = {label: temperature_of(label) for label in rmse_by_label}
+    points = [(kelvin, rmse_by_label[label]) for label, kelvin in temperatures.items() if kelvin is not None]
     if len({temperature for temperature, _ in points}) < 2:
         return None
     T, error = np.array(points).T

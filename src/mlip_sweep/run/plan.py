@@ -93,6 +93,8 @@ class Plan:
         """
         start = time.perf_counter()
         dataset = self.dataset()
+        for note in dataset.notes:
+            log.info("dataset: %s", note)
         check_measurements(self.measurements, dataset)
         rescaling = self.rescaling(dataset)
         return Data(dataset, data_checksum(dataset), rescaling, time.perf_counter() - start)

@@ -96,6 +96,8 @@ class RunRecord:
         self.tag("data.sources", "\n".join(f"{sha}  {source}" for source, sha in dataset.checksums.items()))
         counts = {"train": dataset.train, "validation": dataset.validation, **dataset.tests}
         self.tag(FRAMES, ", ".join(f"{label} {len(frames)}" for label, frames in counts.items()))
+        if dataset.notes:
+            self.tag("data.notes", "\n".join(dataset.notes))
 
     def declare(self, measurement: str, metrics: Iterable[Metric]) -> None:
         """Store the declarations of a measurement's metrics, as far as anything is to be known of them."""

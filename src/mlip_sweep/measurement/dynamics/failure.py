@@ -87,14 +87,20 @@ def bonds_of(start: Frame) -> Bonds:
 
 
 def check_start(start: Frame, limits: Limits) -> None:
-    """Refuse limits that the starting geometry does not keep, so that every replica would fail at once.
+    """Refuse limits under which every replica would fail at once, or none ever could.
 
     Raises:
-        SettingError: naming the setting.
+        SettingError: naming the setting: a bond of the starting geometry is longer than its limit, or bonds alone are
+            watched where there are none, so that whatever a model predicts would count as survival.
     """
     place = start.origin or "a frame"
     if limits.bond is not None:
         bonds = bonds_of(start)
+        if limits == Limits(limits.bond) and not len(bonds):
+            raise SettingError(
+                f"criteria: bonds alone would be watched, and the starting geometry ({place}) has none, so that no "
+                "replica could fail; choose criteria=[close,temperature], or leave this measurement out"
+            )
         if len(bonds) and bonds.lengths.max() >= limits.bond:
             i, j = bonds.pairs[:, bonds.lengths.argmax()]
             names = [Atoms(numbers=[start.atomic_numbers[k]]).symbols[0] + str(k) for k in (i, j)]

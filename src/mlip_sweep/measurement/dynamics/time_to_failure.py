@@ -15,7 +15,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.measurement.dynamics.control import reference_control
-from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of, check_start
+from mlip_sweep.measurement.dynamics.failure import Limits, check_start
 from mlip_sweep.measurement.dynamics.figures import survival_figure, temperature_figure
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate, starting_geometry
 from mlip_sweep.measurement.dynamics.survival import Survival, survival
@@ -94,7 +94,7 @@ class TimeToFailure(MDProtocol, Measurement):
         return MDProtocol(**{field.name: getattr(self, field.name) for field in fields(MDProtocol)})
 
     def check(self, dataset: Dataset) -> None:
-        """Refuse a protocol whose start has failed already."""
+        """Refuse a protocol whose start has failed already, or under which no replica could fail."""
         start = starting_geometry(dataset)
         check_start(start, self.limits(start))
 
@@ -102,7 +102,7 @@ class TimeToFailure(MDProtocol, Measurement):
         """Measure a model, which is left in the mode it was in.
 
         Raises:
-            SettingError: the start has failed already.
+            SettingError: the start has failed already, or no replica could fail.
             InputError: the reference is not installed.
         """
         start = starting_geometry(dataset)
@@ -156,7 +156,7 @@ class TimeToFailure(MDProtocol, Measurement):
                 for k in range(self.replicas)
                 if self.trajectory_every is not None
             },
-            notes=_notes(analysis, start, dataset, self, limits),
+            notes=_notes(analysis, start, dataset, self),
         )
         if self.control_replicas and dataset.reference is not None:
             control = reference_control(
@@ -186,7 +186,7 @@ def _metrics(analysis: Survival, trajectories: Trajectories, protocol: MDProtoco
     }
 
 
-def _notes(analysis: Survival, start: Frame, dataset: Dataset, protocol: MDProtocol, limits: Limits) -> list[str]:
+def _notes(analysis: Survival, start: Frame, dataset: Dataset, protocol: MDProtocol) -> list[str]:
     notes = []
     if protocol.velocities == "paper":
         notes.append(
@@ -198,8 +198,6 @@ def _notes(analysis: Survival, start: Frame, dataset: Dataset, protocol: MDProto
             f"all {protocol.replicas} replicas end at the same time: "
             "the interval is the widest that this allows, not an estimate"
         )
-    if limits == Limits(protocol.max_bond_A) and not len(bonds_of(start)):
-        notes.append("the starting geometry has no bonds: only numbers that are not finite count as failures")
     if len({tuple(sorted(frame.atomic_numbers.tolist())) for frame in dataset.train_clean}) > 1:
         notes.append(f"training frames differ in composition: started from the lowest energy per atom, {start.origin}")
     return notes
