@@ -1,8 +1,12 @@
 """Runs as a sweep would record them, from models made of two numbers: error at the minimum and width of the valley."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 
+from mlip_sweep.comparison.runs import Landscape, Replicas, runs_table
+from mlip_sweep.comparison.verdict import verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T, rmse_forces
 from mlip_sweep.measurement.dynamics.survival import survival
 from mlip_sweep.measurement.dynamics.time_to_failure import (
@@ -14,6 +18,7 @@ from mlip_sweep.measurement.dynamics.time_to_failure import (
 from mlip_sweep.measurement.interface import Report
 from mlip_sweep.measurement.landscape.entropy import EntropySettings, entropy_of
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
+from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import record
 
 DURATION = 6.0  # ps
@@ -62,3 +67,34 @@ def record_run(uri, experiment, name, error, width, times, parent=None, params=N
         rec.report("accuracy", accuracy_report(error))
         rec.report("stability", stability_report(times))
     return rec.run_id
+
+
+def stored(run_id, params, metrics, tags=None, status="FINISHED"):
+    """A run as it is read back."""
+    params = {name: str(value) for name, value in params.items()}
+    return StoredRun(run_id, run_id, status, datetime.now(UTC), params, dict(metrics), dict(tags or {}))
+
+
+def verdict_of(models, seeds=(0,)):
+    """The verdict on made-up runs.
+
+    Args:
+        models: label to a function from the seed to (error eV/Å, width, times ps); times may be None.
+        seeds: that each is trained with.
+    """
+    runs, landscapes, replicas = [], {}, {}
+    for label, of_seed in models.items():
+        for seed in seeds:
+            error, width, times = of_seed(seed)
+            run_id = f"{label}-{seed}"
+            landscape = landscape_report(error, width, 1)
+            metrics = landscape.metrics | accuracy_report(error).metrics
+            landscapes[run_id] = Landscape(**landscape.arrays)
+            if times is not None:
+                stability = stability_report(times)
+                metrics |= stability.metrics
+                table = stability.tables["replicas"]
+                replicas[run_id] = Replicas(table["time_ps"].to_numpy(), table["failed"].to_numpy())
+            params = {"model": label, "seed": seed, "seeds.model": seed, "seeds.order": seed}
+            runs.append(stored(run_id, params, metrics))
+    return verdict(runs_table(runs), replicas), landscapes, replicas

@@ -79,7 +79,7 @@ def test_every_combination_is_recorded_whole(runs, sweep):
     for name in (LOSS_ENTROPY, LOSS_ENTROPY_STDERR, RMSE_FORCES_HIGH_T, TIME_TO_FAILURE):
         assert np.isfinite(runs[name]).all(), name
     assert runs[LOSS_ENTROPY].nunique() == len(runs)
-    assert set(runs["param.model"]) == set(ARCHITECTURES)
+    assert {params["model"] for params in runs["params"]} == set(ARCHITECTURES)
     (output,) = (sweep / "multirun").iterdir()
     for file in ("comparison.csv", "landscapes.png", "survival.png", "prediction.png"):
         assert (output / "comparison" / file).stat().st_size > 0

@@ -1,71 +1,72 @@
 import numpy as np
-import pandas as pd
 import pytest
-from recorded_runs import accuracy_report, landscape_report, stability_report
+from recorded_runs import verdict_of
 
 from mlip_sweep.comparison.figures import NAMED, landscape_figure, prediction_figure, survival_figure
-from mlip_sweep.comparison.runs import Landscape, Replicas
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
-from mlip_sweep.measurement.dynamics.time_to_failure import SURVIVAL_FRACTION, TIME_TO_FAILURE
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 
 
-def sweep_of(n):
-    """Table, landscapes and replicas of n runs, as `summarise` and the readers give them."""
-    rng = np.random.default_rng(0)
-    rows, landscapes, replicas = [], {}, {}
-    for place in range(n):
-        times = rng.exponential(4.0, size=20)
-        landscape, stability = landscape_report(0.01 + 0.001 * place, 3.0, place), stability_report(times)
-        rows.append(
-            {"rank": place + 1, "run_id": f"run{place}", "name": f"seed={place}", "status": "FINISHED"}
-            | landscape.metrics
-            | accuracy_report(0.01 + 0.001 * place).metrics
-            | stability.metrics
+def sweep_of(n, seeds=(0,)):
+    """Verdict, landscapes and replicas of n choices."""
+
+    def model(place):
+        return lambda seed: (
+            0.01 + 0.001 * place,
+            3.0 + 0.2 * seed,
+            np.random.default_rng(100 * place + seed).exponential(4.0, 20),
         )
-        landscapes[f"run{place}"] = Landscape(**landscape.arrays)
-        table = stability.tables["replicas"]
-        replicas[f"run{place}"] = Replicas(table["time_ps"].to_numpy(), table["failed"].to_numpy())
-    return pd.DataFrame(rows), landscapes, replicas
+
+    return verdict_of({f"model{place}": model(place) for place in range(n)}, seeds)
 
 
-def test_landscapes_are_the_means_over_directions():
-    table, landscapes, _ = sweep_of(3)
-    energy, forces = landscape_figure(table, landscapes).axes
-    for axes, kind in ((energy, "energy"), (forces, "forces")):
+def test_landscapes_are_the_means_over_directions_and_seeds():
+    found, landscapes, _ = sweep_of(3, seeds=(0, 1))
+    for axes, kind, thermal in zip(
+        landscape_figure(found, landscapes).axes, ("energy", "forces"), (4.0, 40.0), strict=True
+    ):
         assert axes.get_yscale() == "log"
-        for line, curves in zip(axes.lines, landscapes.values(), strict=True):
-            np.testing.assert_allclose(line.get_ydata(), 1000 * getattr(curves, kind).mean(axis=0))  # in meV
+        *lines, temperature = axes.lines
+        assert temperature.get_ydata()[0] == pytest.approx(thermal)
+        for line, choice in zip(lines, found.choices, strict=True):
+            curves = [getattr(landscapes[run], kind) for run in choice.runs["run_id"]]
+            np.testing.assert_allclose(line.get_ydata(), 1000 * np.mean(curves, axis=(0, 1)))  # in meV
 
 
 def test_survival_curves_end_at_the_fraction_that_survived():
-    table, _, replicas = sweep_of(3)
-    _, curves = survival_figure(table, replicas).axes
-    assert [line.get_ydata()[-1] for line in curves.lines] == pytest.approx(list(table[SURVIVAL_FRACTION]))
+    found, _, replicas = sweep_of(3, seeds=(0, 1))
+    _, curves = survival_figure(found, replicas).axes
+    survived = [np.mean([~replicas[run].failed for run in choice.runs["run_id"]]) for choice in found.choices]
+    assert [line.get_ydata()[-1] for line in curves.lines] == pytest.approx(survived)
 
 
-def test_prediction_shows_both_measures_with_their_correlations():
-    table, _, _ = sweep_of(6)
-    entropy, forces = prediction_figure(table).axes
-    for axes, name in ((entropy, LOSS_ENTROPY), (forces, RMSE_FORCES_HIGH_T)):
-        pearson = np.corrcoef(table[name], table[TIME_TO_FAILURE])[0, 1]
-        assert f"Pearson {pearson:.2f} [" in axes.get_title(loc="left")
-        assert "Spearman" in axes.get_title(loc="left")
+def test_prediction_shows_every_choice_as_its_mean_and_every_run_as_a_dot():
+    found, _, _ = sweep_of(6, seeds=(0, 1))
+    for axes, name in zip(prediction_figure(found).axes, (LOSS_ENTROPY, RMSE_FORCES_HIGH_T), strict=True):
+        means = [container.lines[0].get_xydata()[0] for container in axes.containers]
+        expected = [(c.estimates[name].mean, c.estimates[TIME_TO_FAILURE].mean) for c in found.choices]
+        np.testing.assert_allclose(means, expected)
+        dots = np.concatenate([line.get_xydata() for line in axes.lines if line.get_marker() == "."])
+        assert len(dots) == len(found.runs)
+        low, high = axes.get_xlim()
+        assert low < found.runs[name].min() and found.runs[name].max() < high
 
 
-def test_every_run_is_told_apart_and_the_rest_is_counted():
-    table, landscapes, _ = sweep_of(NAMED + 4)
-    figure = landscape_figure(table, landscapes)
+def test_every_choice_is_told_apart_and_the_rest_is_counted():
+    found, landscapes, _ = sweep_of(NAMED + 4)
+    figure = landscape_figure(found, landscapes)
     styles = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in figure.axes[0].lines[:NAMED]}
     assert len(styles) == NAMED
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[0] == "1  seed=0"
+    assert labels[0].endswith(found.best.label)
     assert labels[-1] == "4 more"
 
 
 def test_without_a_measurement_there_is_no_figure():
-    table, _, _ = sweep_of(3)
-    assert landscape_figure(table, {}) is None
-    assert survival_figure(table, {}) is None
-    assert prediction_figure(table.drop(columns=TIME_TO_FAILURE)) is None
-    assert prediction_figure(table[:1]) is None
+    found, _, _ = sweep_of(3)
+    assert landscape_figure(found, {}) is None
+    assert survival_figure(found, {}) is None
+    assert prediction_figure(sweep_of(1)[0]) is None
+    without, _, _ = verdict_of({name: lambda _: (0.01, 3.0, None) for name in "ab"})
+    assert prediction_figure(without) is None

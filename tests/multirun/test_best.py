@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from omegaconf import OmegaConf
 
-from mlip_sweep.comparison.runs import declared_metrics
+from mlip_sweep.comparison.runs import declared_metrics, runs_table
+from mlip_sweep.comparison.verdict import verdicts
 from mlip_sweep.metrics import more_is_better, objective_metric
 from mlip_sweep.multirun.best import best, record_best
 from mlip_sweep.tracking import store
@@ -61,16 +62,45 @@ def test_what_is_better(metric, better):
     assert more_is_better(metric, declared_metrics()) is better
 
 
-@pytest.mark.parametrize(("sweeper", "winner"), [({}, "b"), ({"_target_": TARGET, "direction": "minimize"}, "a")])
-def test_the_best_model_of_a_sweep_is_registered(uri, tmp_path, sweeper, winner):
-    with record(uri=uri, experiment="best", name="sweep", tags={"kind": "sweep"}) as parent:
-        for name, entropy in (("a", 1.0), ("b", 2.0)):
+def sweep(uri, tmp_path, experiment, runs, sweeper, objective="loss_entropy"):
+    """A sweep of logged models, closed with its best; what was said of it and the parent's run."""
+    with record(uri=uri, experiment=experiment, name="sweep", tags={"kind": "sweep"}) as parent:
+        for name, metrics in runs.items():
             (tmp_path / name).mkdir()
             (tmp_path / name / "checkpoint.pt").write_text(name)
-            with record(uri=uri, experiment="best", name=name, parent_run_id=parent.run_id) as rec:
+            with record(
+                uri=uri, experiment=experiment, name=name, params={"model": name}, parent_run_id=parent.run_id
+            ) as rec:
                 rec.tag("model", f"models:/{log_model(rec, tmp_path / name)}")
-                rec.metrics({objective_metric("loss_entropy"): entropy})
-        config = {"objective": "loss_entropy", "tracking": {"register": "pot"}, "hydra": {"sweeper": sweeper}}
-        said = record_best(parent, stored_runs(uri, "best", parent.run_id), OmegaConf.create(config))
-    assert f"best: [{winner}]" in said[0]
-    assert local_path("models:/pot@best", uri).joinpath("checkpoint.pt").read_text() == winner
+                rec.metrics({**metrics, objective_metric(objective): metrics[objective]})
+        stored = stored_runs(uri, experiment, parent.run_id)
+        config = {"objective": objective, "tracking": {"register": experiment}, "hydra": {"sweeper": sweeper}}
+        (found,) = verdicts(runs_table(stored), {}, {})
+        _, said = record_best(parent, found, stored, OmegaConf.create(config))
+    return said, store.client(uri).get_run(parent.run_id).data
+
+
+def registered(uri, name):
+    return local_path(f"models:/{name}@best", uri).joinpath("checkpoint.pt").read_text()
+
+
+def test_the_model_of_the_verdict_is_registered_and_the_best_objective_is_told(uri, tmp_path):
+    """One answer: what the table puts first is what is registered, whatever a search has looked for."""
+    runs = {
+        "flat": {"loss_entropy": 2.0, "loss_entropy_stderr": 0.1, "rmse_forces_high_T_meV_A": 300.0},
+        "accurate": {"loss_entropy": 1.0, "loss_entropy_stderr": 0.1, "rmse_forces_high_T_meV_A": 100.0},
+    }
+    said, parent = sweep(uri, tmp_path, "verdict", runs, {})
+    assert said[0].startswith("best objective: [flat]")
+    assert registered(uri, "verdict") == "accurate"
+    assert parent.tags["best.run"] == "accurate"
+    assert parent.metrics["rmse_forces_high_T_meV_A"] == 100.0
+    assert parent.metrics[objective_metric("loss_entropy")] == 2.0
+
+
+@pytest.mark.parametrize(("sweeper", "winner"), [({}, "a"), ({"_target_": TARGET, "direction": "maximize"}, "b")])
+def test_without_a_measurement_the_objective_decides(uri, tmp_path, sweeper, winner):
+    runs = {"a": {"validation/loss": 1.0}, "b": {"validation/loss": 2.0}}
+    said, parent = sweep(uri, tmp_path, f"objective-{winner}", runs, sweeper, "validation/loss")
+    assert said[0].startswith(f"best objective: [{winner}]")
+    assert registered(uri, f"objective-{winner}") == parent.tags["best.run"] == winner

@@ -47,8 +47,7 @@ def test_its_metric_is_recorded_returned_and_shown(composed, tmp_path):
     comparison.show(console=console)
     shown = console.export_text()
     assert re.search(r"longest +.*\n.*eV/Å", shown)
-    for value in values.values():
-        assert f"{value:.4f}" in shown
+    assert f"{sum(values.values()) / 2:.4f} ± " in shown  # two seeds are one choice
     assert more_is_better(METRIC, declared_metrics(list(stored.values())))  # as the best of the sweep is chosen
     assert not more_is_better(METRIC, declared_metrics())  # known by the runs alone
 

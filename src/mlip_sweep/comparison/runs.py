@@ -62,9 +62,9 @@ def runs_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
             "error": run.tags.get("pruned", run.tags.get("error", "")),
             "started": run.started,
             "group": group_of(run),
-            "choice": choice_key(run.params),
+            "choice": choice_key(run.params or {"name": run.name}),
             "seed": seed_of(run.params),
-            "params": run.params,
+            "params": run.params or {"name": run.name},  # a run that was recorded without any is a choice of its own
             **run.metrics,
         }
         for run in runs
