@@ -74,11 +74,12 @@ def is_registered(uri: str, name: str, model_id: str, alias: str) -> bool:
     """Whether a name's alias points at a logged model already."""
     from mlflow.exceptions import MlflowException
 
+    client = store.client(store.prepare(uri))
     try:
-        version = store.client(store.prepare(uri)).get_model_version_by_alias(name, alias)
+        version = client.get_model_version_by_alias(name, alias)
     except MlflowException:  # there is no such name, or it has no such alias
         return False
-    return version.model_id == model_id
+    return bool(version.source == client.get_logged_model(model_id).artifact_location)
 
 
 def local_path(uri: str, tracking_uri: str | None = None) -> Path:
