@@ -19,10 +19,6 @@ from omegaconf import DictConfig
 from mlip_sweep.bars import TerminalHandler, no_bars
 from mlip_sweep.config import DEFAULT_URI, config_folder, parse
 from mlip_sweep.errors import InputError
-from mlip_sweep.multirun import opening, trials
-from mlip_sweep.multirun.folder import parent_of
-from mlip_sweep.multirun.names import run_name, varied
-from mlip_sweep.multirun.progress import shares_terminal
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +28,11 @@ def sweep(cfg: DictConfig) -> float | list[float]:
     """One run, or one job of a multirun."""
     try:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
+        from mlip_sweep.multirun import opening, trials
+        from mlip_sweep.multirun.folder import parent_of
+        from mlip_sweep.multirun.names import run_name, varied
+        from mlip_sweep.multirun.progress import shares_terminal
+
         job = HydraConfig.get()
         folder, name = Path(job.runtime.output_dir), run_name(varied(job))
         log.info("%s: %s", name, opening.of_run(cfg, folder))

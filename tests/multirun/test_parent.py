@@ -109,6 +109,16 @@ def test_children_are_gathered_and_compared(project, uri, capfd):
     assert json.loads(Path("sweep", PARENT_FILE).read_text())["run_id"] == parent.run_id
 
 
+def test_a_log_says_how_far_the_sweep_is(project, capfd):
+    run_here("-m", "error=0.01,0.02,0.03")
+    shown = capfd.readouterr()
+    assert "sweep: 3 runs over error, in sweep" in shown.out.splitlines()[0]
+    assert "\r" not in shown.out + shown.err
+    lines = [line for line in shown.err.splitlines() if line.startswith("sweep: ")]
+    assert [line.partition(" runs")[0] for line in lines] == [f"sweep: {n} of 3" for n in (1, 2, 3)]
+    assert lines[0].endswith(" left") and lines[2] == "sweep: 3 of 3 runs done"
+
+
 def test_a_sweep_taken_up_again_keeps_its_parent(project, uri):
     run_here("-m", "error=0.02,0.01")
     run_here("-m", "error=0.04")
@@ -155,6 +165,8 @@ def test_jobs_of_other_processes_find_their_parent(project, uri):
     command = [sys.executable, "search.py", "-m", "error=0.02,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     done = subprocess.run(command, capture_output=True, text=True)
     (parent,) = stored_sweeps(uri, project)
+    assert "sweep: 2 runs over error, in sweep" in done.stdout.splitlines()[0]
+    assert "\r" not in done.stdout + done.stderr
     children = stored_runs(uri, project, parent.run_id)
     assert {child.name: child.status for child in children} == {"error=0.02": "FINISHED", "error=-1": "FAILED"}, (
         done.stderr
@@ -168,40 +180,15 @@ def test_jobs_of_other_processes_find_their_parent(project, uri):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_log_says_how_far_the_sweep_is(project, uri, launcher):
-    grid = [f"hydra/launcher={launcher}", "error=0.01,0.02,0.03,0.04"]
-    command = [sys.executable, "search.py", "-m", *grid, *["hydra.launcher.n_jobs=2"] * (launcher == "joblib")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "sweep: 4 runs over error, in sweep" in done.stdout.splitlines()[0]
-    assert "\r" not in done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("sweep: ")]
-    if launcher == "basic":  # a line between any two runs; elsewhere they may end faster than anybody looks
-        assert [line.partition(" runs")[0] for line in lines] == [f"sweep: {n} of 4" for n in (1, 2, 3, 4)]
-        assert lines[0].endswith("left") and lines[3] == "sweep: 4 of 4 runs done"
-
-
-@pytest.mark.slow
-def test_a_search_shows_one_line(project, uri):
-    search = ["hydra/sweeper=optuna_async", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
-    command = [sys.executable, "search.py", "-m", *search, "error=choice(0.02,0.01)"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "\r" not in done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if " runs done" in line]
-    assert [line.partition(" runs")[0] for line in lines] == ["search: 1 of 2", "search: 2 of 2"]
-    again = subprocess.run([*command, "hydra.sweeper.n_trials=2"], capture_output=True, text=True)
-    assert not [line for line in again.stderr.splitlines() if " runs done" in line]  # nothing is left to do
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "null"])
 def test_the_states_of_trials_reach_their_runs_wherever_the_study_is_kept(project, uri, storage):
     search = ["hydra/sweeper=optuna_async", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
     command = [sys.executable, "search.py", "-m", *search, f"hydra.sweeper.storage={storage}", "error=choice(0.02,-1)"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    lines = [line.partition(" runs")[0] for line in done.stderr.splitlines() if " runs done" in line]
+    assert lines == ["search: 1 of 2", "search: 2 of 2"]  # one line for one sweep: that of the study
     (parent,) = stored_sweeps(uri, project)
     children = stored_runs(uri, project, parent.run_id)
     states = {child.name: (child.tags[trials.STATE], child.tags.get(trials.REASON)) for child in children}
