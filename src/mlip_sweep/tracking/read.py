@@ -31,6 +31,7 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    ended: datetime | None = None  # None while it runs
 
     @property
     def parent(self) -> str | None:
@@ -80,11 +81,12 @@ def stored_sweeps(uri: str, experiment: str | None = None) -> list[StoredRun]:
     return [run for run in _all_runs(store.prepare(uri), experiment) if run.tags.get("kind") == "sweep"]
 
 
-def runs_tagged(uri: str, experiment: str, tag: str, value: str) -> list[StoredRun]:
-    """Runs of a prepared store with a tag of some value; none where the experiment is new."""
-    if store.client(uri).get_experiment_by_name(experiment) is None:
+def runs_tagged(uri: str, experiment: str | None, tag: str, value: str) -> list[StoredRun]:
+    """Runs of a prepared store, of one experiment or all, with a tag of some value; none where there is no such one."""
+    if experiment is not None and store.client(uri).get_experiment_by_name(experiment) is None:
         return []
-    return list(_all_runs(uri, experiment, f"tags.`{tag}` = '{value}'"))
+    quote = '"' if "'" in value else "'"  # a path may have an apostrophe
+    return list(_all_runs(uri, experiment, f"tags.`{tag}` = {quote}{value}{quote}"))
 
 
 def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
@@ -148,6 +150,7 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
                 params=dict(run.data.params),
                 metrics={key: _infinite(value) for key, value in run.data.metrics.items()},
                 tags=dict(run.data.tags),
+                ended=datetime.fromtimestamp(run.info.end_time / 1000, UTC) if run.info.end_time else None,
             )
         token = page.token
         if not token:

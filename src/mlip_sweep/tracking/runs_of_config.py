@@ -16,16 +16,26 @@ IRRELEVANT = ("progress", "threads", "resume", "cache")  # keys, wherever they s
 GROUPS_APART = ("tracking", "objective", "pruning")
 
 
-def config_checksum(resolved: Mapping[str, Any]) -> str:
-    """Of all in a resolved config that a number of its run depends on, but the content of data files."""
+def relevant(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """All in a resolved config that a number of its run depends on."""
 
-    def relevant(value: Any) -> Any:
+    def within(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: relevant(value[key]) for key in sorted(value) if key not in IRRELEVANT}
+            return {key: within(value[key]) for key in sorted(value) if key not in IRRELEVANT}
         return value
 
-    own = {key: relevant(value) for key, value in resolved.items() if key not in (*GROUPS_APART, *IRRELEVANT)}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
+    return {key: within(value) for key, value in resolved.items() if key not in (*GROUPS_APART, *IRRELEVANT)}
+
+
+def config_checksum(resolved: Mapping[str, Any]) -> str:
+    """Of all in a resolved config that a number of its run depends on, but the content of data files."""
+    return hashlib.sha256(json.dumps(relevant(resolved), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def last_of_folder(uri: str, folder: Path) -> read.StoredRun | None:
+    """The run of a store, whatever its experiment, that was last begun in a folder; None where none is recorded."""
+    runs = read.runs_tagged(store.prepare(uri), None, FOLDER, str(folder))
+    return max(runs, key=lambda run: run.started, default=None)
 
 
 class RunsOfConfig:
@@ -35,11 +45,14 @@ class RunsOfConfig:
         uri: of the store.
         experiment: where runs are filed.
         checksum: of the config.
+
+    Attributes:
+        uri: of the store, prepared.
     """
 
     def __init__(self, uri: str, experiment: str, checksum: str) -> None:
-        self._uri = store.prepare(uri)
-        runs = read.runs_tagged(self._uri, experiment, CONFIG, checksum)
+        self.uri = store.prepare(uri)
+        runs = read.runs_tagged(self.uri, experiment, CONFIG, checksum)
         self._runs = sorted(runs, key=lambda run: run.started, reverse=True)
 
     def __len__(self) -> int:
@@ -57,7 +70,7 @@ class RunsOfConfig:
         """File a run under one more sweep, which has found it finished."""
         under = run.tags.get(read.UNDER, run.parent or "")
         if parent and parent not in under:
-            store.client(self._uri).set_tag(run.run_id, read.UNDER, f"{under} {parent}".strip())
+            store.client(self.uri).set_tag(run.run_id, read.UNDER, f"{under} {parent}".strip())
 
     def of_folder(self, folder: Path) -> str | None:
         """The id of the unfinished run whose checkpoints lie in a folder.
