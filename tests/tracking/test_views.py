@@ -47,9 +47,15 @@ def test_the_kind_that_somebody_chose_stays(uri, chosen):
 def test_every_experiment_has_a_view_of_all_runs(uri):
     experiment_id = store.experiment_id(uri, "all")
     name, state = read_view(uri, experiment_id, "all_runs")
-    assert name == "All runs, sweep by sweep"
-    # MLflow files runs under their sweep only with no filter, and in the order of their start.
-    assert (state["searchFilter"], state["orderByKey"]) == ("", "attributes.start_time")
+    assert name == "All runs"
+    with record(uri=uri, experiment="all", name="sweep", tags={"kind": "sweep"}) as sweep:
+        for run in ("first", "second"):
+            with record(uri=uri, experiment="all", name=run, parent_run_id=sweep.run_id) as rec:
+                pass
+    rec.supersede(store.client(uri).search_runs([experiment_id], "attributes.run_name = 'first'")[0].info.run_id)
+    shown = store.client(uri).search_runs([experiment_id], state["searchFilter"])
+    assert [run.info.run_name for run in shown] == ["second"]
+    assert (state["orderByKey"], state["orderByAsc"]) == ("attributes.start_time", False)
     columns = state["selectedColumns"]
     for name in ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seed"):
         assert f"params.`{name}`" in columns

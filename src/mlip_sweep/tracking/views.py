@@ -30,7 +30,7 @@ RUN_NAME = "attributes.`Run Name`"  # columns that the UI shows always,
 CREATED = "runDateAndNestInfo"
 DURATION = "duration"
 DATASET = "attributes.`Dataset`"  # and one that it shows where it is asked to
-WIDTHS = {RUN_NAME: 270, CREATED: 120, DATASET: 220}  # pixels
+WIDTHS = {RUN_NAME: 270, CREATED: 140, DATASET: 220}  # pixels
 MARGIN = 40  # of a column, beside its heading,
 CHARACTER = 7.5  # each letter of which is so wide
 
@@ -100,12 +100,13 @@ def page(experiment_id: str, key: str) -> str:
 
 
 def all_runs() -> View:
-    """The view that every experiment has: all runs, sweep by sweep, the last one first."""
+    """The view that every experiment has: the runs of all sweeps in one list, the last one first."""
     from mlip_sweep.measurement.chosen import declared_by, shipped_measurements  # PyTorch takes seconds to import
+    from mlip_sweep.tracking.read import CURRENT
     from mlip_sweep.training.metrics import METRICS
 
     declared = (*declared_by(shipped_measurements().values()), *METRICS)
-    return View("All runs, sweep by sweep", compared([], declared, CHOICES))
+    return View("All runs", compared([], declared, CHOICES), f"tags.kind = 'run' AND {CURRENT}")
 
 
 def compared(objectives: Sequence[str], declared: Iterable[Metric], params: Iterable[str]) -> list[str]:
