@@ -6,7 +6,7 @@ from mlip_sweep.multirun.direction import declared_for, maximised, objectives
 from mlip_sweep.multirun.names import FIRST, varied_keys
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.run import RunRecord
-from mlip_sweep.tracking.views import START_TIME, View, compared, metric
+from mlip_sweep.tracking.views import START_TIME, View, charts, compared, metric
 
 
 def save_view(rec: RunRecord, config: DictConfig) -> None:
@@ -20,12 +20,14 @@ def save_view(rec: RunRecord, config: DictConfig) -> None:
     """
     declared = declared_for(config)
     names = objectives(config)
+    params = varied_keys(config.hydra) or FIRST[:2]
     view = View(
         name=rec.stored_name(),
-        columns=compared(names, declared, varied_keys(config.hydra) or FIRST[:2]),
+        columns=compared(names, declared, params),
         runs=f"{read.filed_under(rec.run_id)} AND {read.CURRENT}",
         order_by=metric(names[0]) if names else START_TIME,
         ascending=bool(names) and not maximised(config, names, declared)[0],
+        charts=charts(names, params),
     )
     store.save_view(rec.uri, rec.experiment_id, rec.run_id, view)
     if "mlflow.note.content" not in rec.stored_tags():

@@ -84,7 +84,7 @@ def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment of a prepared store, which is made where it is new.
 
     Artifacts of an SQLite store lie beside its file, in mlartifacts/<experiment>; a server has its own place. The UI is
-    told that models are trained here, unless somebody has told it otherwise, and given the view of all runs.
+    told that models are trained here, unless somebody has told it otherwise.
 
     Raises:
         InputError: an experiment of that name was deleted.
@@ -104,8 +104,6 @@ def experiment_id(uri: str, name: str) -> str:
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
     if KIND not in found.tags:
         mlflow_client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
-    if views.TAG + views.ALL_RUNS not in found.tags:
-        views.save(mlflow_client, found.experiment_id, views.ALL_RUNS, views.all_runs())
     return str(found.experiment_id)
 
 
@@ -127,6 +125,12 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     """Tag a run of a prepared store."""
     for name, value in tags.items():
         client(uri).set_tag(run_id, name, value)
+
+
+def offer_all_runs(uri: str, experiment_id: str) -> None:
+    """Save the view of all runs in an experiment of a prepared store, unless there is one; imports PyTorch."""
+    if views.TAG + views.ALL_RUNS not in client(uri).get_experiment(experiment_id).tags:
+        save_view(uri, experiment_id, views.ALL_RUNS, views.all_runs())
 
 
 def save_view(uri: str, experiment_id: str, key: str, view: views.View) -> None:
