@@ -116,6 +116,8 @@ def test_the_page_of_a_sweep_is_its_view_and_that_of_a_run_is_its_own(uri):
     store.save_view(uri, sweep.experiment_id, sweep.run_id, View("grid", []))
     view = f"{pages}?viewStateShareKey={sweep.run_id}&workflowType=machine_learning"
     assert store.page_of(uri, sweep.run_id) == view
+    assert store.view_page(uri, sweep.experiment_id, sweep.run_id) == view
+    assert store.view_page(uri, sweep.experiment_id, "") is None
     assert store.ui_hint(uri, sweep.run_id).endswith(f"http://127.0.0.1:5000/{view}")
     with record(uri=uri, experiment="pages", name="child", parent_run_id=sweep.run_id) as rec:
         assert store.page_of(uri, rec.run_id) == f"{pages}/{rec.run_id}?workflowType=machine_learning"

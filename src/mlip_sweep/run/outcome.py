@@ -12,7 +12,7 @@ from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric, objective_metric, wall_time
 from mlip_sweep.tracking.read import PARENT, SEPARATOR
 from mlip_sweep.tracking.run import FRAMES, RunRecord
-from mlip_sweep.tracking.store import page_of, ui_hint
+from mlip_sweep.tracking.store import ui_hint, view_page
 
 if TYPE_CHECKING:
     from mlip_sweep.run.plan import Plan
@@ -58,8 +58,8 @@ class Outcome:
         tags = self._rec.stored_tags()
         told = {"weights": tags.get("weights"), "frames": tags.get(FRAMES), "measured again": tags.get("measured")}
         parts = [f"{label}: {text}" for label, text in told.items() if text]
-        if (parent := tags.get(PARENT)) and "measured" not in tags:
-            parts.append(f"[all runs of the sweep]({page_of(self._rec.uri, parent)})")
+        if page := view_page(self._rec.uri, self._rec.experiment_id, tags.get(PARENT, "")):
+            parts.append(f"[all runs of the sweep]({page})")
         return SEPARATOR.join(parts)
 
     def conclude(self, name: str, plan: "Plan", *, tell_where: bool = True) -> float | list[float]:

@@ -138,15 +138,20 @@ def save_view(uri: str, experiment_id: str, key: str, view: views.View) -> None:
     views.save(client(uri), experiment_id, key, view)
 
 
+def view_page(uri: str, experiment_id: str, key: str) -> str | None:
+    """Where the UI of a prepared store shows a saved view; None where the experiment has none of that key."""
+    has_view = views.TAG + key in client(uri).get_experiment(experiment_id).tags
+    return views.page(experiment_id, key) if has_view else None
+
+
 def page_of(uri: str, run_id: str) -> str:
     """Where the UI of a prepared store shows a run, as the part of an address that begins with "#".
 
     Of a sweep whose run list was saved as a view, that list; of every other run, its own page.
     """
     experiment_id = client(uri).get_run(run_id).info.experiment_id
-    if views.TAG + run_id in client(uri).get_experiment(experiment_id).tags:
-        return views.page(experiment_id, run_id)
-    return f"#/experiments/{experiment_id}/runs/{run_id}?{views.MODEL_TRAINING}"
+    own = f"#/experiments/{experiment_id}/runs/{run_id}?{views.MODEL_TRAINING}"
+    return view_page(uri, experiment_id, run_id) or own
 
 
 def ui_hint(uri: str, run_id: str | None = None) -> str:

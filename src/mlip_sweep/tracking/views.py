@@ -158,8 +158,9 @@ def charts(objectives: Sequence[str], params: Iterable[str]) -> list[dict[str, A
         if name != TIME_TO_FAILURE
     ]
     lines = {"type": "PARALLEL", "selectedParams": list(params), "selectedMetrics": [first[0]], "showAllRuns": True}
+    drawn: list[dict[str, Any]] = [*bars, *scatters, lines]
     shared = {"metricSectionId": SECTION["uuid"], "runsCountToCompare": RUNS_IN_CHART}
-    return [{"uuid": f"comparison-{n}", **shared, **one} for n, one in enumerate([*bars, *scatters, lines])]
+    return [{"uuid": f"comparison-{n}", **shared, **one} for n, one in enumerate(drawn)]
 
 
 def _most_telling(objectives: Sequence[str]) -> list[str]:
