@@ -58,7 +58,7 @@ def lost(monkeypatch):
 
 def test_a_run_returns_what_it_recorded(composed, tmp_path):
     cfg = composed(ACCURACY, "objective=[validation/loss, rmse_forces_1200K_meV_A]")
-    loss, rmse = run(cfg, tmp_path)
+    loss, rmse = run(cfg, tmp_path, choices={"model": "nequip", "averaging": "none"})
     stored = only_run(cfg)
     assert stored.status == "FINISHED"
     assert stored.metrics[objective_metric(VALIDATION_LOSS)] == stored.metrics[VALIDATION_LOSS_KEPT] == loss
@@ -68,15 +68,22 @@ def test_a_run_returns_what_it_recorded(composed, tmp_path):
         assert math.isfinite(stored.metrics[wall_time(phase)]), phase
     assert stored.tags["data.frames"] == "train 7, validation 1, 300K 8, 1200K 8"
     assert (tmp_path / "model" / "checkpoint.pt").is_file() and (tmp_path / LAST).is_file()
+    # Parameters are as typed; a choice that nobody has told is the function that its config names.
+    assert [stored.params[key] for key in ("model", "averaging", "dataset")] == ["nequip", "none", "extxyz"]
+    table, context = stored.tags["mlflow.note.content"].split("\n\n")
+    high = stored.metrics["rmse_forces_high_T_meV_A"]
+    assert table.splitlines()[2:] == [f"| forces RMSE, high T&emsp; | **{high:.0f} meV/Å** |"]
+    assert context.endswith(" · frames: train 7, validation 1, 300K 8, 1200K 8")
 
 
 def test_measuring_again_repeats_the_numbers(composed, tmp_path):
     cfg = composed(ACCURACY)
-    run(cfg, tmp_path)
+    run(cfg, tmp_path, choices={"model": "nequip", "measurement": "none"})
     before = only_run(cfg)
     metrics = remeasure(before.run_id, uri=cfg.tracking.uri)
     (again,) = stored_runs(cfg.tracking.uri, cfg.tracking.experiment, before.run_id)
     assert again.tags["measured"] == before.run_id
+    assert [again.params[key] for key in ("model", "measurement")] == ["nequip", "none"]
     assert again.tags["data.checksum"] == before.tags["data.checksum"]
     for label in ("train", "300K", "1200K"):
         assert metrics[rmse_forces(label)] == again.metrics[rmse_forces(label)]
@@ -91,6 +98,8 @@ def test_measuring_again_with_other_settings_measures_what_they_say(composed, tm
         metrics = remeasure(str(place), quick, uri=cfg.tracking.uri)
         assert "inference_time_us_atom" in metrics and rmse_forces("300K") in metrics
         assert not any(name.startswith(("md_", "loss_entropy")) for name in metrics)
+    again = stored_runs(cfg.tracking.uri, cfg.tracking.experiment)[-1]
+    assert again.params["measurement"] == "quick"
     with pytest.raises(InputError, match=r"measurement\.accuracy\.max_atoms=0"):
         remeasure(str(tmp_path), ["measurement.accuracy.max_atoms=0"], uri=cfg.tracking.uri)
     with pytest.raises(InputError, match=r"config\.yaml: not the config of a run"):

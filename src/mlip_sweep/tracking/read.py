@@ -17,6 +17,7 @@ DATA = "data.checksum"  # what its data held,
 FOLDER = "folder"  # where its checkpoints lie,
 DECLARED = "metrics."  # and, before the name of a measurement, the declarations of its metrics
 SEPARATOR = " · "  # between the parts of a run's name, each of which says one thing that varied
+CURRENT = f"tags.{SUPERSEDED} IS NULL"  # in the language of MLflow's search: runs whose place no other has taken
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
 
 

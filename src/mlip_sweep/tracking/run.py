@@ -217,6 +217,7 @@ def record(
     """
     uri = store.prepare(uri)
     experiment_id = store.experiment_id(uri, experiment)
+    store.offer_all_runs(uri, experiment_id)
     described = {
         "kind": "run",
         **environment.recorded(),
