@@ -209,7 +209,7 @@ sys.exit({"mlip-sweep": cli.sweep, "mlip-compare": cli.compare, "mlip-measure": 
     [
         (
             ["mlip-sweep", "hydra.run.dir=here"],
-            "dataset=ethanol_xtb: NequIP on ethanol_xtb, 100 epochs, in here",
+            ": NequIP on ethanol_xtb, 100 epochs, in here",
         ),
         (["mlip-sweep", "--multirun", "seed=0,1", "hydra.sweep.dir=here"], "sweep: 2 runs over seed, in here"),
         (["mlip-sweep", "--config-name=quickstart"], "sweep: 8 runs over model, rescaling, averaging, in multirun/"),
