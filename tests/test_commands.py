@@ -117,19 +117,14 @@ def test_a_run_becomes_a_calculator_and_agrees_with_its_folder(runs, sweep):
 def test_a_folder_goes_on_with_its_own_training_only(sweep):
     one = [f"model={ARCHITECTURES[0]}", *SMALL, "measurement=none", "objective=validation/loss", "hydra.run.dir=one"]
     one = [option for option in one if not option.startswith("measurement.")]
-    first, again, longer = (
-        command("mlip-sweep", *one, *more, folder=sweep) for more in ([], [], ["trainer.max_epochs=4"])
-    )
-    assert first.returncode == again.returncode == longer.returncode == 0, first.stderr + again.stderr + longer.stderr
+    first, again = (command("mlip-sweep", *one, folder=sweep) for _ in range(2))
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert "training on" in first.stdout
     assert "has finished before" in again.stdout and "training on" not in again.stdout
-    assert "going on from" in longer.stdout
-    assert "going on from" not in first.stdout
-    other = command("mlip-sweep", *one, "trainer.max_epochs=4", "measurement=quick", folder=sweep)
-    assert other.returncode == 1
-    assert other.stderr.startswith("mlip-sweep: hydra.run.dir=") and "`mlip-measure " in other.stderr
     other = command("mlip-sweep", *one, "seed=5", folder=sweep)
-    assert other.returncode != 0
-    assert "seeds.model=0 (now 5)" in other.stderr
+    assert other.returncode == 1
+    (line,) = [line for line in other.stderr.splitlines() if line.startswith("mlip-sweep: hydra.run.dir=")]
+    assert "seeds.model=0 (now 5)" in line
 
 
 def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep, monkeypatch):
@@ -210,7 +205,7 @@ sys.exit({"mlip-sweep": cli.sweep, "mlip-compare": cli.compare, "mlip-measure": 
     [
         (
             ["mlip-sweep", "hydra.run.dir=here"],
-            "dataset=ethanol_xtb: NequIP on ethanol_xtb, 100 epochs, in here",
+            ": NequIP on ethanol_xtb, 100 epochs, in here",
         ),
         (["mlip-sweep", "--multirun", "seed=0,1", "hydra.sweep.dir=here"], "sweep: 2 runs over seed, in here"),
         (["mlip-sweep", "--config-name=quickstart"], "sweep: 8 runs over model, rescaling, averaging, in multirun/"),

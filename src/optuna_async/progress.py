@@ -143,19 +143,22 @@ class SweepLine:
         return _counted(state) != self._written and time.monotonic() - self._when >= LINE_EVERY_S
 
     def _redraw(self, state: SweepState) -> None:
+        counted = "{n_fmt}/{total_fmt} runs {bar}" if state.total is not None else "{n_fmt} runs"
+        form = "{desc} " + f"{counted} {state.words}"  # the bar takes what the words leave
         if self._bar is None:
             from tqdm import tqdm
 
-            counted = "{n_fmt}/{total_fmt} runs {bar}" if state.total is not None else "{n_fmt} runs"
             self._bar = tqdm(
                 total=state.total,
                 desc=self._name,
-                bar_format="{desc} " + counted + "{postfix}",  # the bar takes what the words leave
+                bar_format=form,
+                initial=state.ended,
                 dynamic_ncols=True,
                 leave=False,
             )
-        self._bar.n = state.ended
-        self._bar.set_postfix_str(state.words, refresh=True)
+        else:
+            self._bar.n, self._bar.bar_format = state.ended, form
+            self._bar.refresh()
 
 
 def _counted(state: SweepState) -> tuple[int, ...]:

@@ -45,15 +45,17 @@ class RunsOfConfig:
         uri: of the store.
         experiment: where runs are filed.
         checksum: of the config.
-
-    Attributes:
-        uri: of the store, prepared.
     """
 
     def __init__(self, uri: str, experiment: str, checksum: str) -> None:
-        self.uri = store.prepare(uri)
-        runs = read.runs_tagged(self.uri, experiment, CONFIG, checksum)
+        self._uri = store.prepare(uri)
+        runs = read.runs_tagged(self._uri, experiment, CONFIG, checksum)
         self._runs = sorted(runs, key=lambda run: run.started, reverse=True)
+
+    @property
+    def uri(self) -> str:
+        """Of the store, prepared."""
+        return self._uri
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -70,7 +72,7 @@ class RunsOfConfig:
         """File a run under one more sweep, which has found it finished."""
         under = run.tags.get(read.UNDER, run.parent or "")
         if parent and parent not in under:
-            store.client(self.uri).set_tag(run.run_id, read.UNDER, f"{under} {parent}".strip())
+            store.client(self._uri).set_tag(run.run_id, read.UNDER, f"{under} {parent}".strip())
 
     def of_folder(self, folder: Path) -> str | None:
         """The id of the unfinished run whose checkpoints lie in a folder.
