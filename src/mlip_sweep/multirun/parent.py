@@ -21,12 +21,9 @@ from mlip_sweep.multirun.progress import SweepBar, grid_size
 from mlip_sweep.multirun.run_list import save_view
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.run import RunRecord, stopped, terminable
-from mlip_sweep.tracking.sweep import open_sweep, reopen_sweep
+from mlip_sweep.tracking.sweep import CONFIG_NAME, OVERRIDES, open_sweep, reopen_sweep
 
 log = logging.getLogger(__name__)
-
-OVERRIDES = "overrides"  # tag: what was typed
-CONFIG_NAME = "config_name"  # tag: on top of which config
 
 
 class SweepParent(Callback):
