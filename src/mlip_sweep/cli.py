@@ -81,8 +81,8 @@ def compare(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="only runs for which it holds: NAME=VALUE, NAME!=VALUE, or NAME with <, <=, > or >= and a number; NAME is a "
-        "parameter as it is typed (model, optimizer.lr, seed) or a metric (loss_entropy); may be given several times",
+        help="only runs for which it holds: NAME=VALUE, NAME!=VALUE, or NAME with <, <=, > or >= and a number; NAME is "
+        "a parameter as it is typed (model, optimizer.lr, seed) or a metric (loss_entropy); may be given several times",
     )
     parser.add_argument(
         "--sort", default="", metavar="METRIC", help="sort the choices by a metric, the better first; ranks stay"

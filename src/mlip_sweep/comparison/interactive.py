@@ -32,6 +32,7 @@ HISTORIES: Final = {VALIDATION_FORCES: "validation forces RMSE (meV/Å)", VALIDA
 POINTS = 2000  # of all learning curves in one figure together
 FEWEST_POINTS = 10  # of one curve
 LOG_FROM = 10.0  # ratio of the largest to the smallest value, from which on an axis is logarithmic
+LOG_TICKS = 4  # for so few Plotly labels 1, 2 and 5, or decades, where it would label each of 1 to 9
 HEIGHT = 400  # pixels
 GRID, AXIS, TEXT = "#E4E4E4", "#8A8A8A", "#222222"
 FONT = "system-ui, sans-serif"
@@ -120,23 +121,27 @@ def _against_time(found: Verdict, name: str) -> Interactive | None:
     runs = found.runs
     if TIME_TO_FAILURE not in runs or name not in runs or runs[name].notna().sum() < 2:
         return None
-    logarithmic = name != LOSS_ENTROPY and _spans(runs[name])
+    logarithmic = name != LOSS_ENTROPY and _spans(runs[name].to_numpy(float))
     figure = _figure(f"{words} ({unit})", "time to failure (ps)", log_x=logarithmic)
     shown = _shown(found, lambda choice: bool(choice.runs[[name, TIME_TO_FAILURE]].notna().all(axis=1).any()))
     for choice, style in shown:
         both = choice.runs.dropna(subset=[name, TIME_TO_FAILURE])
-        figure.add_scatter(
-            x=both[name],
-            y=both[TIME_TO_FAILURE],
-            customdata=np.column_stack([both["seed"], both["run_id"].str[:6]]),
-            mode="markers",
-            marker={"color": style.colour, "size": 6, "opacity": 0.5},
-            hovertemplate=f"%{{x:{form}}} {unit}, %{{y:.3g}} ps<br>seed %{{customdata[0]}}, run %{{customdata[1]}}"
-            + _named(choice),
-            legendgroup=choice.key,
-        )
+        if len(both) > 1:
+            figure.add_scatter(
+                x=both[name],
+                y=both[TIME_TO_FAILURE],
+                customdata=np.column_stack([both["seed"], both["run_id"].str[:6]]),
+                mode="markers",
+                marker={"color": style.colour, "size": 6, "opacity": 0.5},
+                hovertemplate=f"%{{x:{form}}} {unit}, %{{y:.3g}} ps<br>seed %{{customdata[0]}}, run %{{customdata[1]}}"
+                + _named(choice),
+                legendgroup=choice.key,
+            )
     for choice, style in shown:  # means above all dots
         x, y = choice.estimates[name], choice.estimates[TIME_TO_FAILURE]
+        told = f"{_plus_minus(x, form)} {unit}, {_plus_minus(y, '.3g')} ps<br>"
+        ids = list(choice.runs["run_id"])
+        told += f"mean of {x.n} seeds" if len(ids) > 1 else f"run {ids[0][:6]}"
         figure.add_scatter(
             x=[x.mean],
             y=[y.mean],
@@ -144,20 +149,20 @@ def _against_time(found: Verdict, name: str) -> Interactive | None:
             error_y=_error_bar(y, style, positive=True),
             mode="markers",
             marker={"color": style.colour, "symbol": style.symbol, "size": 11, "line": {"color": "white", "width": 1}},
-            hovertemplate=f"mean {_plus_minus(x, form)} {unit}, {_plus_minus(y, '.3g')} ps" + _named(choice),
+            hovertemplate=told + _named(choice),
             legendgroup=choice.key,
         )
     figure.update_yaxes(rangemode="tozero")
-    note = "A choice is its mean over seeds ± standard error, its runs are dots."
+    note = "A choice is its mean over seeds ± standard error; where it has several runs, they are dots."
     return Interactive(f"time_to_failure_{_word(name)}", f"{_capital(words)} and time to failure", note, figure)
 
 
 def _landscape(found: Verdict, landscapes: Mapping[str, Landscape], loss: str) -> Interactive | None:
     """The mean landscape of each choice, over directions and seeds, with the thermal error of S."""
     thermal = entropy_settings(found)
-    name, unit, temperature = {
-        "energy": ("T<sub>E</sub>", "meV/atom", thermal.temperature_energy),
-        "forces": ("T<sub>F</sub>", "meV/Å", thermal.temperature_forces),
+    letter, unit, temperature = {
+        "energy": ("E", "meV/atom", thermal.temperature_energy),
+        "forces": ("F", "meV/Å", thermal.temperature_forces),
     }[loss]
     figure = _figure("displacement t (norm of the parameters)", f"{loss} RMSE ({unit})", log_y=True)
     for place, (choice, style) in enumerate(_shown(found, lambda choice: _has(choice, landscapes))):
@@ -184,13 +189,14 @@ def _landscape(found: Verdict, landscapes: Mapping[str, Landscape], loss: str) -
         xref="paper",
         x=1,
         y=np.log10(1000.0 * temperature),
-        text=name,
+        text=f"T<sub>{letter}</sub>",
         showarrow=False,
         xanchor="right",
         yanchor="bottom",
     )
     note = (
-        f"Mean over directions and seeds. {name} is the error at which S looks: what lies far above it counts nothing."
+        f"Mean over directions and seeds. T_{letter} = {1000.0 * temperature:g} {unit} is the error at which S looks: "
+        "what lies far above it counts for nothing."
     )
     return Interactive(f"landscape_{loss}", f"Loss landscape, {loss}", note, figure)
 
@@ -204,8 +210,8 @@ def _errors(found: Verdict, quantity: Quantity) -> Interactive | None:
     known = [label for label in sets if found.runs[quantity.metric("rmse", label)].notna().any()]
     if not known:
         return None
-    values = found.runs[[quantity.metric("rmse", label) for label in known]]
-    figure = _figure("set of frames", f"{quantity.name} RMSE ({quantity.milli_unit})", log_y=_spans(values.stack()))
+    values = found.runs[[quantity.metric("rmse", label) for label in known]].to_numpy(float)
+    figure = _figure("set of frames", f"{quantity.name} RMSE ({quantity.milli_unit})", log_y=_spans(values))
     for choice, style in _shown(found, lambda choice: True):
         estimates = [estimate(choice.of_seeds(quantity.metric("rmse", label))) for label in known]
         figure.add_scatter(
@@ -215,7 +221,7 @@ def _errors(found: Verdict, quantity: Quantity) -> Interactive | None:
             error_y={
                 "type": "data",
                 "array": [one.stderr if np.isfinite(one.stderr) else 0.0 for one in estimates],
-                "thickness": 1,
+                "thickness": 1.5,
                 "width": 0,
             },
             mode="markers",
@@ -258,7 +264,7 @@ def _learning(
             + f"<extra>{labels.get(key, row['name'])}</extra>",
             legendgroup=key,
         )
-    note = "One line a run. Weights of the best validation loss are kept, so that the ends say less than the lowest points."
+    note = "One line a run. The weights of the lowest validation loss are kept, not those of the end."
     return Interactive(f"learning_{_word(name)}", f"Learning curves, {HISTORIES[name].split(' (')[0]}", note, figure)
 
 
@@ -278,7 +284,7 @@ def thinned(values: NDArray[np.float64], most: int) -> NDArray[np.intp]:
 
 def _figure(x: str, y: str, *, log_x: bool = False, log_y: bool = False) -> go.Figure:
     axis = {"gridcolor": GRID, "linecolor": AXIS, "ticks": "outside", "tickcolor": AXIS, "zeroline": False}
-    logarithmic = {"type": "log", "dtick": "D2", "exponentformat": "power"}
+    logarithmic = {"type": "log", "tickformat": "~g", "nticks": LOG_TICKS}
     return go.Figure(
         layout={
             "template": "none",
@@ -326,14 +332,14 @@ def _error_bar(known: Estimate, style: Style, *, positive: bool) -> dict[str, ob
         return {"visible": False}
     down = min(known.stderr, 0.99 * known.mean) if positive else known.stderr
     bar = {"array": [known.stderr], "arrayminus": [down], "color": style.colour}
-    return {"type": "data", "symmetric": False, "thickness": 1, "width": 0, **bar}
+    return {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0, **bar}
 
 
 def _plus_minus(known: Estimate, form: str) -> str:
     return f"{known.mean:{form}} ± {known.stderr:{form}}" if np.isfinite(known.stderr) else f"{known.mean:{form}}"
 
 
-def _spans(values: pd.Series) -> bool:
+def _spans(values: NDArray[np.float64]) -> bool:
     """Whether positive values differ by so much that an axis had better be logarithmic."""
     known = values[np.isfinite(values)]
     return len(known) > 0 and bool(known.min() > 0 and known.max() > LOG_FROM * known.min())

@@ -1,6 +1,6 @@
 """The comparison on one HTML page that needs no network: the answer, tables to sort, figures to hover over, and how.
 
-The page holds Plotly's program whole (its size is nearly all of the page's), so that it opens from a disk, from MLflow's
+The page holds Plotly's program whole, which is nearly all of its size, so that it opens from a disk, from MLflow's
 artifacts or from a mail. Its parts lie in the folder `page`.
 """
 
@@ -36,7 +36,7 @@ from mlip_sweep.comparison.tables import (
 from mlip_sweep.comparison.verdict import LEVEL, Verdict
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
-from mlip_sweep.tracking.read import StoredRun, metric_history
+from mlip_sweep.tracking.read import StoredRun, metric_history, stored_sweeps
 from mlip_sweep.tracking.run import FRAMES
 from mlip_sweep.tracking.store import SERVER, run_page
 from mlip_sweep.tracking.sweep import CONFIG_NAME, OVERRIDES
@@ -67,12 +67,12 @@ def report_page(found: "Comparison") -> str:
     return environment.get_template("report.html").render(
         title=", ".join(names) if names else f"{len(found.runs)} runs",
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        where=found.where,
+        where=found.where.replace("   and ", "\n"),
         groups=[_group(one, found, stored, histories, place) for place, one in enumerate(found.verdicts, start=1)],
-        commands=[_command(sweep) for sweep in found.sweeps],
+        commands=_commands(found),
         style=_file("report.css"),
         script=_file("report.js"),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 (a library's own file)
+        plotly=Markup(get_plotlyjs()),
     )
 
 
@@ -128,7 +128,7 @@ def _choices_rows(verdict: Verdict, found: "Comparison") -> dict[str, Any]:
         for place in order_by(verdict, found.sort, found.declared)
     ]
     return {
-        "headings": [one.heading.replace("\n", " ") for one in cells],
+        "headings": [one.heading for one in cells],
         "rows": rows,
         "sorted": order_told(found.sort, found.declared),
         "note": "" if all(choice.learnt for choice in verdict.choices) else NOT_LEARNT_TOLD,
@@ -142,7 +142,7 @@ def _runs_rows(verdict: Verdict, found: "Comparison", stored: Mapping[str, Store
     settings = telling([choice_of(params) for params in runs["params"]])
     cells: list[Cells] = run_cells(runs, found.declared)
     rows = []
-    for place, run in runs.iterrows():
+    for place, (_, run) in enumerate(runs.iterrows()):
         label, rank = choices.get(run["choice"], ("", DASH))
         recorded = stored[run["run_id"]]
         rows.append(
@@ -157,10 +157,10 @@ def _runs_rows(verdict: Verdict, found: "Comparison", stored: Mapping[str, Store
                 "status": run["status"],
                 "error": run["error"],
                 "settings": [run["params"].get(name, DASH) for name in settings],
-                "cells": [(one.texts[int(place)], _sortable(one.values[int(place)])) for one in cells],
+                "cells": [(one.texts[place], _sortable(one.values[place])) for one in cells],
             }
         )
-    return {"settings": settings, "headings": [one.heading.replace("\n", " ") for one in cells], "rows": rows}
+    return {"settings": settings, "headings": [one.heading for one in cells], "rows": rows}
 
 
 def _settings(runs: Sequence[StoredRun]) -> dict[str, dict[str, str]]:
@@ -223,9 +223,9 @@ def _limits(verdict: Verdict, runs: Sequence[StoredRun]) -> list[str]:
     if LOSS_ENTROPY in verdict.runs:
         split = params.get("measurement.landscape.split", "train")
         said.append(
-            f"S says how flat the loss is around the trained weights, on the {split} frames, along random directions, within "
-            "the window and at the thermal errors of the settings below. It is a property of a minimum, not an error: "
-            "whether flatter means more robust is the hypothesis that it was introduced for, and it is not settled. "
+            f"S says how flat the loss is around the trained weights, on the {split} frames, along random directions, "
+            "within the window and at the thermal errors of the settings below. It is a property of a minimum, not an "
+            "error: whether flatter means more robust is the hypothesis it was introduced for, and not settled. "
             "Between architectures it is to be read with care, since their weights are laid out, and so scaled, in "
             "different ways."
         )
@@ -244,8 +244,8 @@ def _limits(verdict: Verdict, runs: Sequence[StoredRun]) -> list[str]:
         "choices that are compared with the best. What cannot be told apart is not thereby equal. "
     )
     test += (
-        "Each choice was trained with one seed: the answer is one about these runs, and other seeds may order the choices "
-        "otherwise."
+        "Each choice was trained with one seed: the answer is one about these runs, and other seeds may order the "
+        "choices otherwise."
         if seeds <= 1
         else "Choices are compared within seeds, that is between runs with the same initial weights and batches."
     )
@@ -271,8 +271,14 @@ def _histories(found: "Comparison") -> Histories:
     }
 
 
+def _commands(found: "Comparison") -> list[str]:
+    """What was typed to start the sweeps whose runs are compared, for a shell, each with the name of its sweep."""
+    started = {run.parent for run in found.stored}
+    sweeps = found.sweeps or [sweep for sweep in stored_sweeps(found.uri) if sweep.run_id in started]
+    return [f"{_command(sweep)}  # {sweep.name}" for sweep in sweeps]
+
+
 def _command(sweep: StoredRun) -> str:
-    """What was typed to start a sweep, for a shell."""
     name, typed = sweep.tags.get(CONFIG_NAME, ROOT_CONFIG), sweep.tags.get(OVERRIDES, "none")
     # Overrides are stored with single blanks between them; one may hold blanks itself, but then no key before an "=".
     overrides = [] if typed == "none" else re.split(r"\s+(?=[+~]*[\w./@:-]+=|~)", typed)
@@ -287,7 +293,7 @@ def _look(style: Style) -> Markup:
         "triangle-up": '<path d="M15 1 L20 10 L10 10 Z"/>',
         "circle": '<circle cx="15" cy="6" r="4"/>',
     }
-    return Markup(  # noqa: S704 (nothing in it comes from outside)
+    return Markup(
         f'<svg class="look" width="30" height="12" aria-hidden="true" fill="{style.colour}" stroke="{style.colour}">'
         f'<line x1="0" y1="6" x2="30" y2="6" stroke-width="2" stroke-dasharray="{style.strokes}"/>'
         f"{shapes[style.symbol]}</svg>"
@@ -298,11 +304,11 @@ def _json(text: str) -> Markup:
     """JSON that may stand in a page's script: nothing in it can end the script."""
     for character, escaped in UNSAFE.items():
         text = text.replace(character, escaped)
-    return Markup(text)  # noqa: S704 (escaped here)
+    return Markup(text)
 
 
 def _file(name: str) -> Markup:
-    return Markup((PAGE / name).read_text(encoding="utf-8"))  # noqa: S704 (this package's own)
+    return Markup((PAGE / name).read_text(encoding="utf-8"))
 
 
 def _sortable(value: float) -> str:

@@ -60,4 +60,6 @@ def _style(place: int) -> Style:
     if place >= NAMED:
         return Style()
     turn = place // len(COLOURS)
-    return Style(COLOURS[place % len(COLOURS)], *DASHES[turn], *MARKERS[turn], named=True)
+    dashes, dash, strokes = DASHES[turn]
+    marker, symbol = MARKERS[turn]
+    return Style(COLOURS[place % len(COLOURS)], dashes, dash, strokes, marker, symbol, named=True)
