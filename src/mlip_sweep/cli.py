@@ -71,19 +71,49 @@ def compare(argv: Sequence[str] | None = None) -> int:
     """Read the runs of a sweep back, and put them side by side."""
     parser = argparse.ArgumentParser(
         prog="mlip-compare",
-        description="Put the recorded runs of a sweep side by side: a table, and figures of landscapes, times to "
-        "failure and correlations.",
-        epilog="Examples:  mlip-compare            the last sweep in ./mlflow.db\n"
-        "           mlip-compare --all      every run of the experiment\n"
-        "           mlip-compare 3f2a… --output figures",
+        description="Put recorded runs side by side: which potential to trust, a table of the choices, and figures of "
+        "landscapes, times to failure and what predicts them.",
+        epilog="Examples:  mlip-compare                        the last sweep in ./mlflow.db\n"
+        "           mlip-compare --all                  every run of the experiment\n"
+        "           mlip-compare 3f2a91 77b0c4          two sweeps, or runs, by the beginnings of their ids\n"
+        "           mlip-compare --where model=mace --where 'optimizer.lr<=0.01' --sort rmse_forces_high_T_meV_A\n"
+        "           mlip-compare --report               all of it on one page, with figures to hover over",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parent", nargs="?", help="MLflow's id of a sweep's run; the last sweep where none is given")
+    parser.add_argument(
+        "ids",
+        nargs="*",
+        metavar="ID",
+        help="MLflow's id of a sweep's run or of a single run, or six characters or more that it begins with; the "
+        "last sweep where none is given",
+    )
     parser.add_argument("--all", action="store_true", help="every run of the experiment, whatever its sweep")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only runs for which it holds: NAME=VALUE, NAME!=VALUE, or NAME with <, <=, > or >= and a number; NAME is "
+        "a parameter as it is typed (model, optimizer.lr, seed) or a metric (loss_entropy); may be given several times",
+    )
+    parser.add_argument(
+        "--sort", default="", metavar="METRIC", help="sort the choices by a metric, the better first; ranks stay"
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html too; that of one whole sweep is also kept with the sweep's run in MLflow",
+    )
     parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
-    parser.add_argument("--experiment", default="mlip-sweep", help="name of the experiment (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for table and figures")
+    parser.add_argument(
+        "--experiment", default="mlip-sweep", help="name of the experiment, where no ID is given (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("comparison"), help="folder for tables and figures (default: %(default)s)"
+    )
     chosen = parser.parse_args(argv)
+    if chosen.all and chosen.ids:
+        parser.error("--all compares every run of the experiment: leave it out, or the ids")
 
     def command() -> None:
         which = f"all runs of {chosen.experiment}" if chosen.all else chosen.parent or "the last sweep"
@@ -93,10 +123,17 @@ def compare(argv: Sequence[str] | None = None) -> int:
         from mlip_sweep.tracking.store import existing
 
         uri = existing(chosen.uri)
-        parent = chosen.parent
-        if parent is None and not chosen.all:
-            parent = last_parent(uri, chosen.experiment)
-        found = compare_runs(uri, experiment=chosen.experiment, parent=parent, output=chosen.output)
+        parent = None if chosen.all or chosen.ids else last_parent(uri, chosen.experiment)
+        found = compare_runs(
+            uri,
+            experiment=chosen.experiment,
+            parent=parent,
+            output=chosen.output,
+            ids=chosen.ids,
+            where=chosen.where,
+            sort=chosen.sort,
+            report=chosen.report,
+        )
         found.show()
 
     return _told(parser.prog, command)

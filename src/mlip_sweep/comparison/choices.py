@@ -77,13 +77,18 @@ def labels(choices: Sequence[Mapping[str, str]]) -> list[str]:
     """
     if not choices:
         return []
-    shown = [name for name in _names(choices) if _tells_apart(name, choices)]
+    shown = telling(choices)
     if not shown:
         return [choice.get("model", "all runs") for choice in choices]
     return [
         SEPARATOR.join(part for name in shown if (part := _part(name, choice.get(name)))) or "defaults"
         for choice in choices
     ]
+
+
+def telling(choices: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names of the parameters that tell choices apart, without those that only follow from the choice of a group."""
+    return [name for name in _names(choices) if _tells_apart(name, choices)]
 
 
 def differences(groups: Sequence[Mapping[str, str]]) -> list[str]:

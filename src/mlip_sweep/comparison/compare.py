@@ -19,14 +19,23 @@ from mlip_sweep.comparison.runs import (
     read_replicas,
     runs_table,
 )
-from mlip_sweep.comparison.tables import choices_table, markdown_table, runs_table_of, terminal_table
+from mlip_sweep.comparison.selection import check_name, fulfilling, runs_of_ids
+from mlip_sweep.comparison.tables import (
+    WALL_TIME,
+    choices_table,
+    markdown_table,
+    order_told,
+    runs_table_of,
+    terminal_table,
+)
 from mlip_sweep.comparison.verdict import Verdict, verdicts
 from mlip_sweep.errors import InputError
 from mlip_sweep.metrics import Metric
-from mlip_sweep.tracking.read import StoredRun, stored_runs
-from mlip_sweep.tracking.store import resolve, ui_hint
+from mlip_sweep.tracking.read import StoredRun, run_of_id, stored_runs
+from mlip_sweep.tracking.store import keep_file, resolve, ui_hint
 
 FIGURE_DPI = 150
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,10 @@ class Comparison:
         replicas: by run id, likewise.
         declared: what is known of the metrics.
         where: how the runs themselves are opened.
+        uri: absolute URI of the store that the runs are in.
+        stored: the runs as they are recorded.
+        sweeps: parent runs of the sweeps that are compared, as far as whole sweeps are.
+        sort: metric by which the tables of choices are sorted; "" for the order of the verdict.
         files: what was written.
     """
 
@@ -47,6 +60,10 @@ class Comparison:
     replicas: Mapping[str, Replicas]
     declared: tuple[Metric, ...]
     where: str
+    uri: str
+    stored: Sequence[StoredRun] = ()
+    sweeps: Sequence[StoredRun] = ()
+    sort: str = ""
     files: list[Path] = field(default_factory=list)
 
     @property
@@ -69,12 +86,14 @@ class Comparison:
                 f"{len(self.verdicts)} groups, measured on other data or by other settings: each is ranked by itself"
             )
         for found in self.verdicts:
-            heading = " – ".join(part for part in (title, found.title) if part)
-            console.print(terminal_table(found, heading, console.width, self.declared))
+            heading = " – ".join(part for part in (title, found.title, order_told(self.sort, self.declared)) if part)
+            console.print(terminal_table(found, heading, console.width, self.declared, self.sort))
             for place, line in enumerate(findings(found)):
                 console.print(Text(f"{'→' if place == 0 else '•'} {line}", style="bold" if place == 0 else ""))
-        places = f"stored: {self.files[0].parent}/\nopen:   {self.where}" if self.files else f"open:   {self.where}"
-        console.print(Text(places), soft_wrap=True)  # one line each, to be copied
+        places = [f"stored: {self.files[0].parent}/"] if self.files else []
+        places += [f"report: {file}" for file in self.files if file.name == REPORT]
+        places.append(f"open:   {self.where}")
+        console.print(Text("\n".join(places)), soft_wrap=True)  # one line each, to be copied
 
     def markdown(self) -> str:
         """Verdicts and tables for a page of MLflow's UI, the answer first."""
@@ -86,11 +105,15 @@ class Comparison:
             parts.append("\n".join(f"- {line}" for line in others))
         return "\n\n".join(part for part in parts if part)
 
-    def write(self, output: Path | str) -> None:
+    def write(self, output: Path | str, *, report: bool = False) -> None:
         """Write tables, findings and figures into a folder.
 
         comparison.csv has one row a run, choices.csv one row a choice, findings.txt the words; landscapes.png,
         survival.png and prediction.png stand for the group with the most runs, with a number for each further group.
+
+        Args:
+            output: the folder; made where it is new.
+            report: whether to write report.html as well: all of it on one page, with figures to hover over.
         """
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,39 +135,84 @@ class Comparison:
                 if figure is not None:
                     self.files.append(folder / f"{name}{f'_{place}' if place > 1 else ''}.png")
                     figure.savefig(self.files[-1], dpi=FIGURE_DPI)
+        if report:
+            from mlip_sweep.comparison.report import report_page  # Plotly takes a second to import
+
+            self.files.append(folder / REPORT)
+            self.files[-1].write_text(report_page(self), encoding="utf-8")
 
 
 def compare(
-    uri: str, experiment: str | None = None, parent: str | None = None, output: Path | str = "comparison"
+    uri: str,
+    experiment: str | None = None,
+    parent: str | None = None,
+    output: Path | str = "comparison",
+    *,
+    ids: Sequence[str] = (),
+    where: Sequence[str] = (),
+    sort: str = "",
+    report: bool = False,
 ) -> Comparison:
     """Compare the runs of a sweep, of an experiment, or of a whole store, and write what was found.
 
+    Args:
+        uri: the store.
+        experiment: its runs only; None for those of all experiments.
+        parent: id of a sweep's run: its runs only.
+        output: folder for tables and figures.
+        ids: of runs and of sweeps, or their beginnings, instead of an experiment and a parent.
+        where: conditions that runs have to fulfil, such as "model=mace" or "loss_entropy>1".
+        sort: metric by which the shown tables of choices are sorted; ranks and verdict stay.
+        report: whether to write report.html as well. That of one whole sweep is kept with the sweep's run too.
+
     Raises:
-        InputError: there are no such runs, or the store does not serve.
+        InputError: there are no such runs, a condition or a name is none, or the store does not serve.
     """
-    stored = stored_runs(uri, experiment, parent)
+    if ids:
+        stored, sweeps = runs_of_ids(uri, ids)
+    else:
+        stored = stored_runs(uri, experiment, parent)
+        sweeps = [run_of_id(uri, parent)] if parent and stored else []
     if not stored:
+        asked = f"ids {', '.join(ids)}" if ids else f"experiment {experiment!r}"
         raise InputError(
-            f"no runs to compare in {uri} (experiment {experiment!r}, sweep {parent!r}): run a sweep first, "
-            "or give another experiment"
+            f"no runs to compare in {uri} ({asked}): run a sweep first, or give another experiment or another id"
         )
-    found = side_by_side(stored, uri, ui_hint(resolve(uri), parent))
-    found.write(output)
+    stored = fulfilling(stored, where)
+    if sort:
+        check_name(sort, {WALL_TIME, *(name for run in stored for name in run.metrics)}, f"--sort {sort}", "metric")
+    only = sweeps[0].run_id if len(sweeps) == 1 and all(sweeps[0].run_id in run.sweeps for run in stored) else None
+    found = side_by_side(stored, uri, ui_hint(resolve(uri), only), sweeps=sweeps, sort=sort)
+    found.write(output, report=report)
+    if report and only and not where:
+        keep_file(uri, only, Path(output, REPORT))
     return found
 
 
-def side_by_side(stored: Sequence[StoredRun], uri: str, where: str) -> Comparison:
+def side_by_side(
+    stored: Sequence[StoredRun], uri: str, where: str, *, sweeps: Sequence[StoredRun] = (), sort: str = ""
+) -> Comparison:
     """Compare stored runs.
 
     Args:
         stored: the runs, at least one.
         uri: the store that they are in.
         where: how a person opens them.
+        sweeps: parent runs of the sweeps that are compared, as far as whole sweeps are.
+        sort: metric by which the tables of choices are sorted; "" for the order of the verdict.
     """
     runs = runs_table(stored)
     identities = list(runs["run_id"])
     landscapes = {run: curves for run in identities if (curves := read_landscape(uri, run)) is not None}
     replicas = {run: times for run in identities if (times := read_replicas(uri, run)) is not None}
     return Comparison(
-        verdicts(runs, replicas, group_titles(runs)), landscapes, replicas, declared_metrics(stored), where
+        verdicts(runs, replicas, group_titles(runs)),
+        landscapes,
+        replicas,
+        declared_metrics(stored),
+        where,
+        resolve(uri),
+        stored,
+        sweeps,
+        sort,
     )

@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 from mlip_sweep.comparison.findings import correlations
 from mlip_sweep.comparison.runs import Landscape, Replicas
+from mlip_sweep.comparison.style import NAMED, OTHERS, Style, line_width, styles_of
 from mlip_sweep.comparison.tables import pooled_forces, ranks
 from mlip_sweep.comparison.verdict import Choice, Verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
@@ -21,12 +22,6 @@ from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.entropy import EntropySettings
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 
-# Okabe & Ito's palette without its yellow, which is too light for lines; dashes tell apart what repeats a colour.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.4)))
-MARKERS = ("o", "s", "^")
-NAMED = len(COLOURS) * len(DASHES)  # choices after these are drawn in grey, without a name
-OTHERS = "#B8B8B8"
 LABEL_CHARACTERS = 60
 
 
@@ -42,7 +37,7 @@ def landscape_figure(found: Verdict, landscapes: Mapping[str, Landscape]) -> Fig
         return None
     figure = Figure(figsize=(_width(shown), _height(shown)), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True)
-    for place, (choice, style) in enumerate(_styles(shown)):
+    for place, (choice, style) in enumerate(_styles(found, shown)):
         curves = [landscapes[run] for run in choice.runs["run_id"] if run in landscapes]
         line = _line(style, place)
         for axes, loss in zip(panels, ("energy", "forces"), strict=True):
@@ -82,7 +77,7 @@ def survival_figure(found: Verdict, replicas: Mapping[str, Replicas]) -> Figure 
     height = max(_height(shown), 1.4 + 0.27 * len(shown))
     figure = Figure(figsize=(_width(shown), height), layout="constrained")
     boxes, curves = figure.subplots(1, 2)
-    styles = _styles(shown)
+    styles = _styles(found, shown)
     drawn = boxes.boxplot(
         [one.time for one in pooled],
         orientation="horizontal",
@@ -94,7 +89,7 @@ def survival_figure(found: Verdict, replicas: Mapping[str, Replicas]) -> Figure 
         flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "#606060"},
     )
     for patch, (_, style) in zip(drawn["boxes"], styles, strict=True):
-        patch.set(facecolor=style[0], alpha=0.5)
+        patch.set(facecolor=style.colour, alpha=0.5)
     boxes.set_yticks(range(1, len(shown) + 1), [_rank(found, choice) for choice in shown])
     boxes.invert_yaxis()
     boxes.set_ylabel("rank")
@@ -134,20 +129,20 @@ def prediction_figure(found: Verdict) -> Figure | None:
     figure = Figure(figsize=size, layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(present), sharey=True))
     for axes, name in zip(panels, present, strict=True):
-        for choice, (colour, _, marker) in _styles(shown):
+        for choice, style in _styles(found, shown):
             x, y = choice.estimates.get(name), choice.estimates[TIME_TO_FAILURE]
             if x is None or not np.isfinite(x.mean):
                 continue
             if len(choice.runs) > 1:
                 dots = choice.runs
-                axes.plot(dots[name], dots[TIME_TO_FAILURE], ".", color=colour, alpha=0.5, markersize=5, zorder=1)
+                axes.plot(dots[name], dots[TIME_TO_FAILURE], ".", color=style.colour, alpha=0.5, markersize=5, zorder=1)
             axes.errorbar(
                 x.mean,
                 y.mean,
                 xerr=[[x.stderr], [x.stderr]] if np.isfinite(x.stderr) else None,
                 yerr=[[min(y.stderr, y.mean)], [y.stderr]] if np.isfinite(y.stderr) else None,
-                color=colour,
-                marker=marker,
+                color=style.colour,
+                marker=style.marker,
                 markeredgecolor="white",
                 markersize=8,
                 elinewidth=1,
@@ -176,31 +171,19 @@ def entropy_settings(found: Verdict) -> EntropySettings:
     )
 
 
-Style = tuple[str, object, str]
-
-
 def _with(found: Verdict, measured: Mapping[str, object]) -> list[Choice]:
     """The choices of which at least one run was measured."""
     return [choice for choice in found.choices if set(choice.runs["run_id"]) & set(measured)]
 
 
-def _styles(choices: Sequence[Choice]) -> list[tuple[Choice, Style]]:
-    """Colour, dashes and marker for each choice, by its place."""
-    styles: list[tuple[Choice, Style]] = []
-    for place, choice in enumerate(choices):
-        if place < NAMED:
-            turn = place // len(COLOURS)
-            styles.append((choice, (COLOURS[place % len(COLOURS)], DASHES[turn], MARKERS[turn])))
-        else:
-            styles.append((choice, (OTHERS, "-", ".")))
-    return styles
+def _styles(found: Verdict, choices: Sequence[Choice]) -> list[tuple[Choice, Style]]:
+    """Some choices with their look."""
+    known = styles_of(found.choices)
+    return [(choice, known[choice.key]) for choice in choices]
 
 
-def _line(style: Style, place: int = 0) -> dict[str, object]:
-    """Later lines lie on top and are thinner, so that of two that coincide both are seen."""
-    colour, dashes, _ = style
-    width = max(1.2, 2.6 - 0.25 * place) if colour != OTHERS else 0.8
-    return {"color": colour, "linestyle": dashes, "linewidth": width}
+def _line(style: Style, place: int) -> dict[str, object]:
+    return {"color": style.colour, "linestyle": style.dashes, "linewidth": line_width(style, place)}
 
 
 def _rank(found: Verdict, choice: Choice) -> str:
@@ -209,16 +192,23 @@ def _rank(found: Verdict, choice: Choice) -> str:
 
 def _legend(figure: Figure, found: Verdict, choices: Sequence[Choice], *, points: bool = False) -> None:
     """Labels beside the panels, in the order of the table."""
-    handles, names = [], []
-    for choice, (colour, dashes, marker) in _styles(choices)[:NAMED]:
+    handles, names, others = [], [], 0
+    for choice, style in _styles(found, choices):
+        if not style.named:
+            others += 1
+            continue
         if points:
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", markeredgecolor="white"))
+            handles.append(
+                Line2D([], [], color=style.colour, marker=style.marker, linestyle="none", markeredgecolor="white")
+            )
         else:
-            handles.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=1.7))  # type: ignore[arg-type]
+            handles.append(
+                Line2D([], [], color=style.colour, linestyle=style.dashes, linewidth=1.7)  # type: ignore[arg-type]
+            )
         names.append(f"{_rank(found, choice)}  {_clipped(choice.label)}")
-    if len(choices) > NAMED:
+    if others:
         handles.append(Line2D([], [], color=OTHERS, linestyle="-"))
-        names.append(f"{len(choices) - NAMED} more")
+        names.append(f"{others} more")
     figure.legend(handles, names, loc="outside right center", fontsize=8, frameon=False, title="rank, choice")
 
 

@@ -15,7 +15,7 @@ from mlip_sweep.comparison.statistics import NORMAL_95, Estimate, estimate
 from mlip_sweep.comparison.verdict import MEASURES, Verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
-from mlip_sweep.metrics import SET, Column, Metric, declaration_of
+from mlip_sweep.metrics import SET, Column, Metric, declaration_of, more_is_better
 from mlip_sweep.training.metrics import VALIDATION_FORCES
 
 WALL_TIME = "wall_time_s"
@@ -26,6 +26,8 @@ NOT_LEARNT = " †"
 NOT_LEARNT_TOLD = "† has not learnt (forces error above half of the forces themselves): S says nothing of a minimum yet"
 NAME_WIDTH = 26  # characters that are left for the names, which are folded
 GAP = 3  # between columns
+SHORT_NAME = 14  # characters of a metric's name that stand in one line
+SORTED = 10  # priority of the column that the table is sorted by: above all others
 
 
 def runs_table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -100,8 +102,31 @@ def wall_time_of(runs: pd.DataFrame) -> pd.Series:
     return runs[phases].sum(axis=1, min_count=1) if phases else pd.Series(np.nan, index=runs.index)
 
 
+def order_by(found: Verdict, name: str, declared: Sequence[Metric]) -> list[int]:
+    """Places of the choices by the mean of a metric over their seeds, the better first and those without it last.
+
+    Args:
+        found: the verdict on a group.
+        name: of the metric, or `wall_time_s`, the sum over all runs; "" for the order of the verdict.
+        declared: say which of two is the better; of a metric without a declaration, less is.
+    """
+    if name == WALL_TIME:
+        values = [float(wall_time_of(choice.runs).sum()) for choice in found.choices]
+    elif name:
+        values = [float(choice.of_seeds(name).mean()) for choice in found.choices]
+    else:
+        return list(range(len(found.choices)))
+    costs = -np.array(values) if more_is_better(name, declared) else np.array(values)
+    return [int(place) for place in np.argsort(costs, kind="stable")]  # NaN comes last
+
+
+def order_told(name: str, declared: Sequence[Metric]) -> str:
+    """What `order_by` a metric does, in words; "" for the order of the verdict."""
+    return f"sorted by {name}, {'highest' if more_is_better(name, declared) else 'lowest'} first" if name else ""
+
+
 def terminal_table(
-    found: Verdict, title: str = "", width: int = 120, declared: Sequence[Metric] | None = None
+    found: Verdict, title: str = "", width: int = 120, declared: Sequence[Metric] | None = None, sort: str = ""
 ) -> Table:
     """The choices for a terminal of `width` characters; where it is narrow, the most telling columns only.
 
@@ -110,16 +135,20 @@ def terminal_table(
         title: above the table.
         width: of the terminal.
         declared: say which metrics are shown, and how; None for those that this program declares.
+        sort: metric by which the choices are sorted; "" for their order in the verdict. Ranks stay.
     """
+    declared = declared_metrics() if declared is None else declared
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    cells = table_cells(found, declared_metrics() if declared is None else declared)
+    cells = table_cells(found, declared, sort)
     columns = _fitting(cells, width)
     table.add_column("#", justify="right")
     table.add_column("choice" if _several_seeds(found) else "run", overflow="fold", min_width=NAME_WIDTH)
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
-    for place, (choice, rank) in enumerate(zip(found.choices, ranks(found), strict=True)):
-        table.add_row(rank, escape(choice.label), *(escape(column.texts[place]) for column in columns))
+    told = ranks(found)
+    for place in order_by(found, sort, declared):
+        label = escape(found.choices[place].label)
+        table.add_row(told[place], label, *(escape(column.texts[place]) for column in columns))
     for _, row in found.unfinished.iterrows():
         state = f"{escape(row['name'])}\n[red]{row['status']}[/red] [dim]{escape(row['error'])}[/dim]"
         table.add_row(DASH, state, *[DASH] * len(columns))
@@ -155,32 +184,75 @@ class Cells:
         texts: one a choice.
         values: numbers to sort by, one a choice.
         priority: columns of low priority are left out first.
+        name: of the metric; "" for what is none.
     """
 
     heading: str
     texts: list[str]
     values: list[float]
     priority: int
+    name: str = ""
 
 
-def table_cells(found: Verdict, declared: Sequence[Metric]) -> list[Cells]:
-    """What the declarations want to be shown, as far as a run has it; of the pooled forces errors one is enough."""
+def table_cells(found: Verdict, declared: Sequence[Metric], sort: str = "") -> list[Cells]:
+    """What the declarations want to be shown, as far as a run has it; of the pooled forces errors one is enough.
+
+    Args:
+        found: the verdict on a group.
+        declared: say which metrics are shown, and how.
+        sort: metric by which the choices are sorted: it is shown whatever its declaration says.
+    """
     runs = found.runs
     if runs.empty:
         return []
-    pooled = pooled_forces(runs)
     cells = [_seeds_cells(found)] if _several_seeds(found) else []
+    for metric, name, column in _shown(runs, declared):
+        cells.append(_metric_cells(found, name, column))
+        if found.measure is not None and metric.name == found.measure.metric and len(found.choices) > 1:
+            cells.append(_p_cells(found))
+    seconds = [float(wall_time_of(choice.runs).sum()) for choice in found.choices]
+    cells.append(Cells("wall\ntime", [duration(value) for value in seconds], seconds, priority=1, name=WALL_TIME))
+    if sort in runs and sort not in {one.name for one in cells}:
+        cells.insert(0, _metric_cells(found, sort, Column(_folded(sort))))
+    return [replace(one, priority=SORTED) if sort and one.name == sort else one for one in cells]
+
+
+def run_cells(runs: pd.DataFrame, declared: Sequence[Metric]) -> list[Cells]:
+    """The same metrics for single runs, as each recorded them.
+
+    Args:
+        runs: as `runs.runs_table` has them, finished or not.
+        declared: say which metrics are shown, and how.
+    """
+    cells = []
+    for _, name, column in _shown(runs, declared):
+        texts = [_text(_estimate(runs.iloc[[place]], name, column), column) for place in range(len(runs))]
+        cells.append(Cells(column.heading, texts, [float(value) for value in runs[name]], column.priority, name))
+    seconds = [float(value) for value in wall_time_of(runs)]
+    texts = [duration(value) if np.isfinite(value) else DASH for value in seconds]
+    return [*cells, Cells("wall\ntime", texts, seconds, priority=1, name=WALL_TIME)]
+
+
+def _shown(runs: pd.DataFrame, declared: Sequence[Metric]) -> list[tuple[Metric, str, Column]]:
+    """What the declarations want to be shown, as far as a run has it: each metric by its name, with its column."""
+    pooled, shown = pooled_forces(runs), []
     for metric in declared:
         if metric.column is None or (metric.name in POOLED and metric.name != pooled):
             continue
         names = [
             name for name in map(str, runs) if declaration_of(name, declared) is metric and runs[name].notna().any()
         ]
-        cells += [_metric_cells(found, name, _of_set(metric, name)) for name in sorted(names, key=_leading_number)]
-        if found.measure is not None and metric.name == found.measure.metric and len(found.choices) > 1:
-            cells.append(_p_cells(found))
-    seconds = [float(wall_time_of(choice.runs).sum()) for choice in found.choices]
-    return [*cells, Cells("wall\ntime", [_duration(value) for value in seconds], seconds, priority=1)]
+        shown += [(metric, name, _of_set(metric, name)) for name in sorted(names, key=_leading_number)]
+    return shown
+
+
+def _folded(name: str) -> str:
+    """A long name of a metric in two lines."""
+    breaks = [match.end() for match in re.finditer(r"[_/]", name)]
+    if len(name) <= SHORT_NAME or not breaks:
+        return name
+    middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
+    return f"{name[:middle]}\n{name[middle:]}"
 
 
 def _several_seeds(found: Verdict) -> bool:
@@ -203,7 +275,7 @@ def _metric_cells(found: Verdict, name: str, column: Column) -> Cells:
     for choice, known in zip(found.choices, estimates, strict=True):
         text = _text(known, column)
         texts.append(text + NOT_LEARNT if name == LOSS_ENTROPY and not choice.learnt and text != DASH else text)
-    return Cells(column.heading, texts, [known.mean for known in estimates], column.priority)
+    return Cells(column.heading, texts, [known.mean for known in estimates], column.priority, name)
 
 
 def _estimate(runs: pd.DataFrame, name: str, column: Column) -> Estimate:
@@ -247,7 +319,8 @@ def _fitting(cells: Sequence[Cells], width: int) -> list[Cells]:
     return kept
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people say it."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, hours = seconds / 60, seconds / 3600

@@ -22,15 +22,12 @@ from mlip_sweep.multirun.progress import SweepProgress, grid_size, is_search, ru
 from mlip_sweep.multirun.run_list import save_view
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.run import RunRecord, stopped, terminable
-from mlip_sweep.tracking.sweep import open_sweep, reopen_sweep
+from mlip_sweep.tracking.sweep import CONFIG_NAME, OVERRIDES, open_sweep, reopen_sweep
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
 log = logging.getLogger(__name__)
-
-OVERRIDES = "overrides"  # tag: what was typed
-CONFIG_NAME = "config_name"  # tag: on top of which config
 
 
 class SweepParent(Callback):
@@ -157,7 +154,7 @@ class _OpenSweep:
 
     def _conclude(self) -> None:
         """Put the runs side by side, and say which is best."""
-        from mlip_sweep.comparison.compare import compare
+        from mlip_sweep.comparison.compare import REPORT, compare
         from mlip_sweep.multirun.best import record_best
 
         read.close_abandoned(self.uri, self.experiment, self.rec.run_id, all_have_ended=True)
@@ -171,10 +168,12 @@ class _OpenSweep:
         if finished == 0:
             raise InputError(f"sweep {self.name}: none of its {len(children)} runs has finished")
         output = self.folder.path / "comparison"
-        comparison = compare(self.uri, self.experiment, self.rec.run_id, output)
+        comparison = compare(self.uri, self.experiment, self.rec.run_id, output, report=True)
         self.rec.artifact(output, "comparison")
         _, best = record_best(self.rec, comparison.verdicts[0], children, self._config)
-        self.rec.description("\n\n".join([comparison.markdown(), *(f"- {line}" for line in best)]))
+        page = store.run_page(self.rec.experiment_id, self.rec.run_id, REPORT)
+        report = f"[Report, with figures to hover over]({page})"
+        self.rec.description("\n\n".join([comparison.markdown(), *(f"- {line}" for line in best), report]))
         comparison.show(self.name)
 
     def _disarm(self) -> None:

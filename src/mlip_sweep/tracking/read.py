@@ -1,5 +1,6 @@
 """Read recorded runs back, and close those that nobody is running any more."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ SUPERSEDED = "superseded_by"  # the run that has taken its place, after an inter
 DATA = "data.checksum"  # what its data held,
 FOLDER = "folder"  # where its checkpoints lie,
 DECLARED = "metrics."  # and, before the name of a measurement, the declarations of its metrics
+KIND, SWEEP = "kind", "sweep"  # a tag, and its value for the parent run of a sweep
+SHORTEST_ID = 6  # characters of an id that a person has to give
 SEPARATOR = " · "  # between the parts of a run's name, each of which says one thing that varied
 CURRENT = f"tags.{SUPERSEDED} IS NULL"  # in the language of MLflow's search: runs whose place no other has taken
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
@@ -33,11 +36,22 @@ class StoredRun:
     metrics: dict[str, float]
     tags: dict[str, str]
     ended: datetime | None = None  # None while it runs
+    experiment_id: str = ""
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it is the parent run of a sweep."""
+        return self.tags.get(KIND) == SWEEP
 
     @property
     def parent(self) -> str | None:
         """The id of the sweep that the run was started by."""
         return self.tags.get(PARENT)
+
+    @property
+    def sweeps(self) -> list[str]:
+        """Ids of the sweep that it was started by, and of later ones that have found it finished."""
+        return self.tags.get(UNDER, self.parent or "").split()
 
     @property
     def folder(self) -> Path | None:
@@ -65,7 +79,7 @@ def stored_runs(uri: str, experiment: str | None = None, parent: str | None = No
     uri = store.prepare(uri)
     wanted = [filed_under(parent), f"tags.`{PARENT}` = '{parent}'"] if parent else [""]  # the second for older runs
     runs = {run.run_id: run for text in wanted for run in _all_runs(uri, experiment, text)}
-    return [run for run in sorted(runs.values(), key=lambda run: run.started) if run.tags.get("kind") != "sweep"]
+    return [run for run in sorted(runs.values(), key=lambda run: run.started) if not run.is_sweep]
 
 
 def filed_under(parent: str) -> str:
@@ -79,7 +93,40 @@ def stored_sweeps(uri: str, experiment: str | None = None) -> list[StoredRun]:
     Raises:
         InputError: no such experiment, or the store does not serve.
     """
-    return [run for run in _all_runs(store.prepare(uri), experiment) if run.tags.get("kind") == "sweep"]
+    return [run for run in _all_runs(store.prepare(uri), experiment) if run.is_sweep]
+
+
+def run_of_id(uri: str, beginning: str) -> StoredRun:
+    """The run, or sweep, of an id, in whatever experiment.
+
+    Args:
+        uri: the store.
+        beginning: of the id, at least `SHORTEST_ID` characters.
+
+    Raises:
+        InputError: it is no such beginning, there is no such run, there are several, or the store does not serve.
+    """
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", beginning) is None:
+        raise InputError(
+            f"{beginning!r} is no id of a run: give at least {SHORTEST_ID} of its characters, which are 0-9 and a-f"
+        )
+    found = list(_all_runs(store.prepare(uri), None, f"attributes.run_id LIKE '{beginning}%'"))
+    if len(found) > 1:
+        several = ", ".join(f"{run.run_id} ({run.name})" for run in found[:3])
+        raise InputError(f"{beginning!r} begins the ids of {len(found)} runs: give more characters of {several}")
+    if not found:
+        raise InputError(f"no run in {uri} has the id {beginning!r}: look for it in the UI, or give another --uri")
+    return found[0]
+
+
+def metric_history(uri: str, run_id: str, name: str) -> tuple[list[int], list[float]]:
+    """The values of a metric in the order of their steps, as (steps, values); both are empty where a run has none.
+
+    Of a step that was recorded twice, as after an interrupt, the last value counts.
+    """
+    history = store.client(store.resolve(uri)).get_metric_history(run_id, name)
+    values = {one.step: _infinite(one.value) for one in sorted(history, key=lambda one: one.timestamp)}
+    return sorted(values), [values[step] for step in sorted(values)]
 
 
 def runs_tagged(uri: str, experiment: str | None, tag: str, value: str) -> list[StoredRun]:
@@ -152,6 +199,7 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
                 metrics={key: _infinite(value) for key, value in run.data.metrics.items()},
                 tags=dict(run.data.tags),
                 ended=datetime.fromtimestamp(run.info.end_time / 1000, UTC) if run.info.end_time else None,
+                experiment_id=run.info.experiment_id,
             )
         token = page.token
         if not token:

@@ -150,8 +150,28 @@ def page_of(uri: str, run_id: str) -> str:
     Of a sweep whose run list was saved as a view, that list; of every other run, its own page.
     """
     experiment_id = client(uri).get_run(run_id).info.experiment_id
-    own = f"#/experiments/{experiment_id}/runs/{run_id}?{views.MODEL_TRAINING}"
-    return view_page(uri, experiment_id, run_id) or own
+    return view_page(uri, experiment_id, run_id) or run_page(experiment_id, run_id)
+
+
+def run_page(experiment_id: str, run_id: str, artifact: str = "") -> str:
+    """The page of a run in the UI, or of one of its artifacts, as the part of an address that begins with "#"."""
+    shown = f"/artifacts/{artifact}" if artifact else ""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{shown}?{views.MODEL_TRAINING}"
+
+
+def keep_file(uri: str, run_id: str, path: Path) -> None:
+    """Keep a file among the artifacts of a run that has ended.
+
+    Raises:
+        InputError: the store does not take it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client(prepare(uri)).log_artifact(run_id, str(path))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is written, but run {run_id} in {uri} does not take it: {reason}") from error
 
 
 def ui_hint(uri: str, run_id: str | None = None) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from mlip_sweep.tracking import environment, read, store
 from mlip_sweep.tracking.run import RunRecord, timestamp
 
-KIND = "sweep"  # value of the tag `kind` of a parent run
+OVERRIDES = "overrides"  # tags of a parent run: what was typed,
+CONFIG_NAME = "config_name"  # on top of which config
 
 
 def open_sweep(uri: str, experiment: str, name: str, *, tags: Mapping[str, str], config: str) -> RunRecord:
@@ -20,7 +21,7 @@ def open_sweep(uri: str, experiment: str, name: str, *, tags: Mapping[str, str],
     """
     experiment_id = store.experiment_id(uri, experiment)
     store.offer_all_runs(uri, experiment_id)
-    all_tags = {"kind": KIND, **tags, **environment.recorded(), **environment.process_tags()}
+    all_tags = {read.KIND: read.SWEEP, **tags, **environment.recorded(), **environment.process_tags()}
     record = RunRecord(uri, experiment_id, store.create_run(uri, experiment_id, f"{name} {timestamp()}", all_tags))
     record.config(config)
     return record

@@ -1,0 +1,65 @@
+"""How choices look: one colour, dash and marker each, by their place in the verdict, in every figure alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mlip_sweep.comparison.verdict import Choice
+
+# Okabe & Ito's palette without its yellow, which is too light for lines; dashes tell apart what repeats a colour.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES: Final = (("-", "solid", ""), ((0, (5, 2)), "dash", "8 3"), ((0, (1.2, 1.4)), "dot", "2 2"))
+MARKERS: Final = (("o", "circle"), ("s", "square"), ("^", "triangle-up"))
+NAMED: Final = len(COLOURS) * len(DASHES)  # choices after these are drawn in grey, without a name
+OTHERS: Final = "#B8B8B8"
+
+
+@dataclass(frozen=True)
+class Style:
+    """The look of one choice.
+
+    Attributes:
+        colour: of lines and markers.
+        dashes: in Matplotlib's words.
+        dash: in Plotly's words.
+        strokes: lengths of strokes and gaps, in SVG's words.
+        marker: in Matplotlib's words.
+        symbol: in Plotly's words.
+        named: whether legends name the choice.
+    """
+
+    colour: str = OTHERS
+    dashes: object = "-"
+    dash: str = "solid"
+    strokes: str = ""
+    marker: str = "."
+    symbol: str = "circle"
+    named: bool = False
+
+
+def styles_of(choices: Sequence[Choice]) -> Mapping[str, Style]:
+    """The look of each choice, by its key.
+
+    Args:
+        choices: all choices of a verdict, in its order.
+    """
+    return {choice.key: _style(place) for place, choice in enumerate(choices)}
+
+
+def line_width(style: Style, place: int) -> float:
+    """Later lines lie on top and are thinner, so that of two that coincide both are seen.
+
+    Args:
+        style: of the choice.
+        place: of the line among those that are drawn.
+    """
+    return max(1.2, 2.6 - 0.25 * place) if style.named else 0.8
+
+
+def _style(place: int) -> Style:
+    if place >= NAMED:
+        return Style()
+    turn = place // len(COLOURS)
+    dashes, dash, strokes = DASHES[turn]
+    marker, symbol = MARKERS[turn]
+    return Style(COLOURS[place % len(COLOURS)], dashes, dash, strokes, marker, symbol, named=True)
