@@ -103,6 +103,8 @@ def test_children_are_gathered_and_compared(project, uri, capfd):
     table = pd.read_csv(io.BytesIO(stored_bytes(uri, parent.run_id, "comparison/comparison.csv")))
     assert list(table["name"]) == ["error 0.01", "error 0.02"]  # the smaller error ranks first
     assert stored_bytes(uri, parent.run_id, "config.yaml").startswith(b"tracking:")
+    assert stored_bytes(uri, parent.run_id, "report.html").startswith(b"<!doctype html>")
+    assert f"/runs/{parent.run_id}/artifacts/report.html?" in parent.tags["mlflow.note.content"]
     shown = capfd.readouterr().out
     assert (
         "error 0.01" in shown
