@@ -119,11 +119,12 @@ def test_a_folder_goes_on_with_its_own_training_only(sweep):
     one = [option for option in one if not option.startswith("measurement.")]
     first, again = (command("mlip-sweep", *one, folder=sweep) for _ in range(2))
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr
-    assert "going on from" in again.stdout
-    assert "going on from" not in first.stdout
+    assert "training on" in first.stdout
+    assert "has finished before" in again.stdout and "training on" not in again.stdout
     other = command("mlip-sweep", *one, "seed=5", folder=sweep)
-    assert other.returncode != 0
-    assert "seeds.model=0 (now 5)" in other.stderr
+    assert other.returncode == 1
+    (line,) = [line for line in other.stderr.splitlines() if line.startswith("mlip-sweep: hydra.run.dir=")]
+    assert "seeds.model=0 (now 5)" in line
 
 
 def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep, monkeypatch):
@@ -170,9 +171,63 @@ def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):
 
 def test_measuring_again_can_only_change_the_measurement(runs, capsys):
     assert cli.measure([runs["run_id"][0], "model=mace"]) == 2
-    assert "only `measurement` can change" in capsys.readouterr().err
+    first, line = capsys.readouterr().err.splitlines()
+    assert first.startswith("mlip-measure: ")
+    assert line.startswith("mlip-measure: model=mace: only `measurement` can change")
     assert cli.measure(["0" * 32]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_errors_begin_with_the_command(tmp_path, capsys):
+    assert cli.compare(["--uri", f"sqlite:///{tmp_path}/absent.db"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"mlip-compare: sqlite:///{tmp_path}/absent.db: no such")
+    assert cli.measure(["0" * 32, "--uri", f"sqlite:///{tmp_path}/absent.db"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("mlip-measure: ")
+
+
+WATCH = """
+import builtins, sys
+from mlip_sweep import cli
+plain = builtins.__import__
+def watched(name, *more):
+    if name.partition(".")[0] in ("torch", "mlflow", "pytorch_lightning", "optuna") and name not in sys.modules:
+        print("HEAVY", name, flush=True)
+        raise SystemExit(0)
+    return plain(name, *more)
+builtins.__import__ = watched
+sys.argv = sys.argv[1:]
+sys.exit({"mlip-sweep": cli.sweep, "mlip-compare": cli.compare, "mlip-measure": cli.measure}[sys.argv[0]]())
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["mlip-sweep", "hydra.run.dir=here"],
+            ": NequIP on ethanol_xtb, 100 epochs, in here",
+        ),
+        (["mlip-sweep", "--multirun", "seed=0,1", "hydra.sweep.dir=here"], "sweep: 2 runs over seed, in here"),
+        (["mlip-sweep", "--config-name=quickstart"], "sweep: 8 runs over model, rescaling, averaging, in multirun/"),
+        (
+            ["mlip-sweep", "--config-name=entropy_search"],
+            "20 trials, 2 at once, to maximize loss_entropy, over model",
+        ),
+        (["mlip-compare"], "mlip-compare: the last sweep, in sqlite:///mlflow.db"),
+        (
+            ["mlip-measure", "ID", "measurement=paper"],
+            "mlip-measure: ID again, measurement=paper, in sqlite:///mlflow.db",
+        ),
+    ],
+)
+def test_first_words_come_before_anything_heavy_is_imported(typed, said, tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *typed], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    first, *_ = lines = done.stdout.splitlines()
+    assert said in first, done.stdout
+    assert any(line.startswith("HEAVY") for line in lines[1:]), done.stdout  # it would have been noticed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,19 @@ LIBRARY = ROOT / "src" / "optuna_async"
 PLUGINS = ROOT / "src" / "hydra_plugins"
 # Each room may import the ones before it, and itself.
 ORDER = [
-    *("errors", "metrics", "settings", "config", "data", "models", "training", "measurement", "tracking", "comparison"),
+    *(
+        "errors",
+        "bars",
+        "metrics",
+        "settings",
+        "config",
+        "data",
+        "models",
+        "training",
+        "measurement",
+        "tracking",
+        "comparison",
+    ),
     *("multirun", "run", "cli"),
 ]
 AT_HOME = {

@@ -1,9 +1,13 @@
-"""The commands `mlip-sweep`, `mlip-compare` and `mlip-measure`. Heavy libraries are imported once a command is sure."""
+"""The commands `mlip-sweep`, `mlip-compare` and `mlip-measure`.
+
+Each says what begins before it imports torch, MLflow and Lightning, which takes many seconds.
+"""
 
 import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -12,9 +16,12 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mlip_sweep.bars import TerminalHandler, no_bars
 from mlip_sweep.config import DEFAULT_URI, config_folder, parse
 from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 @hydra.main(config_path=str(config_folder("conf")), config_name="run", version_base="1.3")
@@ -23,23 +30,28 @@ def sweep(cfg: DictConfig) -> float | list[float]:
     try:
         parse(cfg)  # refuses what it can before torch, MLflow and the rest are imported
         check_sources(cfg.dataset)  # so does this
-        from mlip_sweep.multirun import trials
+        from mlip_sweep.multirun import opening, trials
         from mlip_sweep.multirun.folder import parent_of
         from mlip_sweep.multirun.names import choices, run_name
+        from mlip_sweep.multirun.progress import shares_terminal
+
+        job = HydraConfig.get()
+        folder, name = Path(job.runtime.output_dir), run_name(job)
+        log.info("%s: %s", name, opening.of_run(cfg, folder))
         from mlip_sweep.run.run import run
         from optuna_async.reporting import search_of
 
-        job = HydraConfig.get()
-        return run(
-            cfg,
-            Path(job.runtime.output_dir),
-            name=run_name(job),
-            choices=choices(job),
-            parent_run_id=parent_of(job),
-            tags=trials.tags(job),
-            take_over=bool(trials.tags(job)),
-            trial=search_of(job) if cfg.pruning else None,
-        )
+        with no_bars() if shares_terminal(job) else nullcontext():
+            return run(
+                cfg,
+                folder,
+                name=name,
+                choices=choices(job),
+                parent_run_id=parent_of(job),
+                tags=trials.tags(job),
+                take_over=bool(trials.tags(job)),
+                trial=search_of(job) if cfg.pruning else None,
+            )
     except KeyboardInterrupt:
         if HydraConfig.get().mode == RunMode.RUN:
             print(
@@ -104,6 +116,8 @@ def compare(argv: Sequence[str] | None = None) -> int:
         parser.error("--all compares every run of the experiment: leave it out, or the ids")
 
     def command() -> None:
+        which = f"all runs of {chosen.experiment}" if chosen.all else chosen.parent or "the last sweep"
+        print(f"mlip-compare: {which}, in {chosen.uri}", file=sys.stderr, flush=True)
         from mlip_sweep.comparison.compare import compare as compare_runs
         from mlip_sweep.comparison.runs import last_parent
         from mlip_sweep.tracking.store import existing
@@ -122,7 +136,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
         )
         found.show()
 
-    return _told(command)
+    return _told(parser.prog, command)
 
 
 def measure(argv: Sequence[str] | None = None) -> int:
@@ -144,19 +158,23 @@ def measure(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
 
     def command() -> None:
+        again = " ".join(chosen.overrides) or "with the same settings"
+        print(f"mlip-measure: {chosen.run} again, {again}, in {chosen.uri}", file=sys.stderr, flush=True)
         from mlip_sweep.run.remeasure import remeasure
 
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+        logging.basicConfig(
+            level=logging.INFO, format="%(levelname)s %(message)s", handlers=[TerminalHandler(sys.stderr)]
+        )
         remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device, compiled=chosen.compile)
 
-    return _told(command)
+    return _told(parser.prog, command)
 
 
-def _told(command: Callable[[], None]) -> int:
-    """Run a command; a user's mistake becomes one line and exit status 2."""
+def _told(name: str, command: Callable[[], None]) -> int:
+    """Run the command of a name; a user's mistake becomes one line and exit status 2."""
     try:
         command()
     except InputError as error:
-        print(f"mlip-sweep: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,10 +1,10 @@
 """What a study shows: its progress, its table, and its results in files."""
 
 import logging
-import statistics
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,10 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from optuna_async import outcome as outcomes
 from optuna_async.config import RESULTS_FILE, TRIALS_FILE
+from optuna_async.progress import SweepLine, SweepState, duration
 from optuna_async.study import SweepStudy, failed
 from optuna_async.trials import REASON, RETRY_OF
 
@@ -30,58 +30,84 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """A line on the terminal that lives as long as the study: done, running, failed, pruned, best, time left.
+    """The line of a study that lives as long as its sweep, for the trials that this start of it has to do.
 
-    Where the output is no terminal, a line for every trial that has ended. For the main thread.
+    Where the output is no terminal, what became of every trial is said beside it. For the main thread.
     """
 
     def __init__(self, study: SweepStudy, n_jobs: int) -> None:
         self._study = study
         self._n_jobs = n_jobs
-        self._bar = tqdm(
-            total=study.n_trials,
-            desc=study.study.study_name,
-            bar_format="{desc} {n_fmt}/{total_fmt} {bar}{postfix}",  # the bar takes what the words leave
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-        )
+        self._since = datetime.now()  # of this host, as Optuna's times are
+        self._before = study.count(study.trials(), running=False)
+        self._old = {trial.number for trial in study.trials() if trial.state.is_finished()}
+        self._line = SweepLine(study.study.study_name)
 
     def __enter__(self) -> "Progress":
+        if self._before:
+            log.info(
+                "%s: %d of its %d trials are done", self._study.study.study_name, self._before, self._study.n_trials
+            )
         self.show()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        self._line.close()
 
     def show(self) -> None:
         """Bring the line up to date."""
-        if not self._bar.disable:
-            self._bar.n = self._study.count(self._study.trials(), running=False)
-            self._bar.set_postfix_str(self.text(), refresh=True)
+        self._line.show(self.state())
 
     def ended(self, number: int) -> None:
         """Say that a trial has ended."""
-        trial = self._study.trials()[number]
-        if self._bar.disable:
-            log.info("trial %d: %s; %s", number, verdict(trial), self.text())
+        if not sys.stderr.isatty():
+            log.info("trial %d: %s", number, verdict(self._study.trials()[number]))
         self.show()
 
-    def text(self) -> str:
-        """The line, without its bar."""
+    def state(self) -> SweepState:
+        """How far the study is."""
         trials = self._study.trials()
-        parts = [f"{count} {state}" for state, count in counts(trials).items() if count]
+        new = [trial for trial in trials if trial.number not in self._old]
+        counted = counts(new)
+        n_running = counted["running"]
+        return SweepState(
+            total=max(0, self._study.n_trials - self._before),
+            ended=self._study.count(trials, running=False) - self._before,
+            failed=counted["failed"],
+            pruned=counted["pruned"],
+            finished_s=self._seconds(new, TrialState.COMPLETE),
+            pruned_s=self._seconds(new, TrialState.PRUNED),
+            at_work_s=[self._elapsed(trial) for trial in new if trial.state == TrialState.RUNNING],
+            at_once=max(self._n_jobs, n_running),  # other processes may work at the same study
+            best=self._best(trials),
+        )
+
+    def _seconds(self, trials: list[FrozenTrial], state: TrialState) -> list[float]:
+        """Wall times of trials that began since this start; a trial that repeats another may have had less to do."""
+        return [
+            trial.duration.total_seconds()
+            for trial in trials
+            if trial.state == state and trial.duration and self._is_whole(trial)
+        ]
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        return (
+            trial.datetime_start is not None
+            and trial.datetime_start >= self._since
+            and RETRY_OF not in trial.user_attrs
+        )
+
+    def _elapsed(self, trial: FrozenTrial) -> float:
+        started = max(trial.datetime_start or self._since, self._since)
+        return max(0.0, (datetime.now() - started).total_seconds())
+
+    def _best(self, trials: list[FrozenTrial]) -> str:
         best = self._study.study.best_trials if any(t.state == TrialState.COMPLETE for t in trials) else []
         if len(self._study.study.directions) > 1:
-            parts.append(f"{len(best)} on the Pareto front")
-        elif best:
-            parts.append(f"best {_number(best[0].values[0])} of trial {best[0].number}")
-        seconds = [t.duration.total_seconds() for t in trials if t.state == TrialState.COMPLETE and t.duration]
-        left = self._study.n_trials - self._study.count(trials, running=False)
-        if seconds and left > 0:
-            parts.append(f"about {duration(statistics.fmean(seconds) * left / min(self._n_jobs, left))} left")
-        return ", ".join(parts)
+            return f"{len(best)} on the Pareto front"
+        return f"best {_number(best[0].values[0])} of trial {best[0].number}" if best else ""
 
 
 def table(study: optuna.Study, trials: list[FrozenTrial]) -> Table:
@@ -167,14 +193,6 @@ def verdict(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return ", ".join(_number(value) for value in trial.values)
     return f"{trial.state.name.lower()} ({trial.user_attrs.get(REASON, 'no reason given')})"
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _best(study: optuna.Study) -> list[FrozenTrial]:

@@ -18,7 +18,12 @@ from mlip_sweep.tracking.run import record
 from mlip_sweep.training.metrics import VALIDATION_FORCES
 
 # name: error at the minimum (eV/Å), width of the valley, scale of the times to failure (ps)
-MODELS = {"stable": (0.02, 3.0, 20.0), "accurate": (0.01, 2.0, 12.0), "flat": (0.03, 6.0, 3.0), "poor": (0.08, 1.0, 0.5)}
+MODELS = {
+    "stable": (0.02, 3.0, 20.0),
+    "accurate": (0.01, 2.0, 12.0),
+    "flat": (0.03, 6.0, 3.0),
+    "poor": (0.08, 1.0, 0.5),
+}
 TIMES = {name: scale * np.linspace(0.05, 1.5, 12) for name, (_, _, scale) in MODELS.items()}
 
 

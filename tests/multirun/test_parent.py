@@ -3,7 +3,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from hydra import compose, initialize_config_dir, main
 from hydra.core.global_hydra import GlobalHydra
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.multirun import progress, trials
+from mlip_sweep.multirun import trials
 from mlip_sweep.multirun.folder import PARENT_FILE
 from mlip_sweep.multirun.parent import SweepParent
-from mlip_sweep.multirun.progress import combinations
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import stored_bytes, stored_runs, stored_sweeps
 from mlip_sweep.tracking.run import record
@@ -114,6 +112,16 @@ def test_children_are_gathered_and_compared(project, uri, capfd):
     assert json.loads(Path("sweep", PARENT_FILE).read_text())["run_id"] == parent.run_id
 
 
+def test_a_log_says_how_far_the_sweep_is(project, capfd):
+    run_here("-m", "error=0.01,0.02,0.03")
+    shown = capfd.readouterr()
+    assert "sweep: 3 runs over error, in sweep" in shown.out.splitlines()[0]
+    assert "\r" not in shown.out + shown.err
+    lines = [line for line in shown.err.splitlines() if line.startswith("sweep: ")]
+    assert [line.partition(" runs")[0] for line in lines] == [f"sweep: {n} of 3" for n in (1, 2, 3)]
+    assert lines[0].endswith(" left") and lines[2] == "sweep: 3 of 3 runs done"
+
+
 def test_a_sweep_taken_up_again_keeps_its_parent(project, uri):
     run_here("-m", "error=0.02,0.01")
     run_here("-m", "error=0.04")
@@ -166,7 +174,7 @@ def test_a_single_run_has_no_parent(project, uri):
 
 
 def test_an_unusable_store_ends_the_sweep_before_its_jobs(project, uri):
-    with pytest.raises(SystemExit, match=r"error: tracking\.uri='mlruns'"):
+    with pytest.raises(SystemExit, match=r"^mlip-sweep: tracking\.uri='mlruns'"):
         run_here("-m", "error=0.02,0.01", "tracking.uri=mlruns")
     assert not Path("sweep").exists()
 
@@ -176,6 +184,8 @@ def test_jobs_of_other_processes_find_their_parent(project, uri):
     command = [sys.executable, "search.py", "-m", "error=0.02,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     done = subprocess.run(command, capture_output=True, text=True)
     (parent,) = stored_sweeps(uri, project)
+    assert "sweep: 2 runs over error, in sweep" in done.stdout.splitlines()[0]
+    assert "\r" not in done.stdout + done.stderr
     children = stored_runs(uri, project, parent.run_id)
     assert {child.name: child.status for child in children} == {"error 0.02": "FINISHED", "error -1": "FAILED"}, (
         done.stderr
@@ -195,6 +205,9 @@ def test_the_states_of_trials_reach_their_runs_wherever_the_study_is_kept(projec
     command = [sys.executable, "search.py", "-m", *search, f"hydra.sweeper.storage={storage}", "error=choice(0.02,-1)"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    lines = [line.partition(" runs")[0] for line in done.stderr.splitlines() if " runs done" in line]
+    assert lines == ["search: 1 of 2", "search: 2 of 2"]  # one line for one sweep: that of the study
     (parent,) = stored_sweeps(uri, project)
     children = stored_runs(uri, project, parent.run_id)
     states = {child.name: (child.tags[trials.STATE], child.tags.get(trials.REASON)) for child in children}
@@ -211,32 +224,3 @@ def test_an_interrupted_sweep_leaves_nothing_running(project, uri):
     (parent,) = stored_sweeps(uri, project)
     assert (parent.status, parent.tags["error"]) == ("FAILED", "InputError: the sweep was interrupted")
     assert [run.status for run in stored_runs(uri, project, parent.run_id)] == ["FINISHED", "KILLED"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["a=1,2,3", "b=x,y", "c=7"], 6),
-        (["a=1,2", "a=range(1,6)"], 5),
-        (["model=nequip,mace", "+seed=choice(0,1,2)", "~other"], 6),
-        (["c=7"], 1),
-    ],
-)
-def test_the_bar_knows_how_many_runs_a_grid_has(overrides, expected):
-    assert combinations(overrides) == expected
-
-
-def test_the_bar_counts_what_has_ended(project, uri, monkeypatch, capfd):
-    monkeypatch.setattr(progress, "SECONDS", 0.01)
-    with record(uri=uri, experiment=project, name="parent", tags={"kind": "sweep"}) as parent:
-        bar = progress.SweepBar(uri, project, parent.run_id, total=3)
-        for name in ("first", "second"):
-            with record(uri=uri, experiment=project, name=name, parent_run_id=parent.run_id):
-                pass
-        shown = ""
-        patience = time.monotonic() + 60
-        while " 2/3 " not in shown and time.monotonic() < patience:
-            shown += capfd.readouterr().err
-            time.sleep(0.01)
-        bar.close()
-    assert " 2/3 " in shown and "3/3" not in shown

@@ -6,6 +6,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from samples import installed
 
@@ -57,7 +58,7 @@ def lost(monkeypatch):
 
 def test_a_run_returns_what_it_recorded(composed, tmp_path):
     cfg = composed(ACCURACY, "objective=[validation/loss, rmse_forces_1200K_meV_A]")
-    loss, rmse = run(cfg, tmp_path)
+    loss, rmse = run(cfg, tmp_path, choices={"model": "nequip", "averaging": "none"})
     stored = only_run(cfg)
     assert stored.status == "FINISHED"
     assert stored.metrics[objective_metric(VALIDATION_LOSS)] == stored.metrics[VALIDATION_LOSS_KEPT] == loss
@@ -67,15 +68,22 @@ def test_a_run_returns_what_it_recorded(composed, tmp_path):
         assert math.isfinite(stored.metrics[wall_time(phase)]), phase
     assert stored.tags["data.frames"] == "train 7, validation 1, 300K 8, 1200K 8"
     assert (tmp_path / "model" / "checkpoint.pt").is_file() and (tmp_path / LAST).is_file()
+    # Parameters are as typed; a choice that nobody has told is the function that its config names.
+    assert [stored.params[key] for key in ("model", "averaging", "dataset")] == ["nequip", "none", "extxyz"]
+    table, context = stored.tags["mlflow.note.content"].split("\n\n")
+    high = stored.metrics["rmse_forces_high_T_meV_A"]
+    assert table.splitlines()[2:] == [f"| forces RMSE, high T&emsp; | **{high:.0f} meV/Å** |"]
+    assert context.endswith(" · frames: train 7, validation 1, 300K 8, 1200K 8")
 
 
 def test_measuring_again_repeats_the_numbers(composed, tmp_path):
     cfg = composed(ACCURACY)
-    run(cfg, tmp_path)
+    run(cfg, tmp_path, choices={"model": "nequip", "measurement": "none"})
     before = only_run(cfg)
     metrics = remeasure(before.run_id, uri=cfg.tracking.uri)
     (again,) = stored_runs(cfg.tracking.uri, cfg.tracking.experiment, before.run_id)
     assert again.tags["measured"] == before.run_id
+    assert [again.params[key] for key in ("model", "measurement")] == ["nequip", "none"]
     assert again.tags["data.checksum"] == before.tags["data.checksum"]
     for label in ("train", "300K", "1200K"):
         assert metrics[rmse_forces(label)] == again.metrics[rmse_forces(label)]
@@ -90,6 +98,8 @@ def test_measuring_again_with_other_settings_measures_what_they_say(composed, tm
         metrics = remeasure(str(place), quick, uri=cfg.tracking.uri)
         assert "inference_time_us_atom" in metrics and rmse_forces("300K") in metrics
         assert not any(name.startswith(("md_", "loss_entropy")) for name in metrics)
+    again = stored_runs(cfg.tracking.uri, cfg.tracking.experiment)[-1]
+    assert again.params["measurement"] == "quick"
     with pytest.raises(InputError, match=r"measurement\.accuracy\.max_atoms=0"):
         remeasure(str(tmp_path), ["measurement.accuracy.max_atoms=0"], uri=cfg.tracking.uri)
     with pytest.raises(InputError, match=r"config\.yaml: not the config of a run"):
@@ -189,6 +199,64 @@ def test_a_finished_run_is_taken_where_resume_asks_for_it(composed, tmp_path):
     assert len(stored_runs(cfg.tracking.uri, cfg.tracking.experiment)) == 1
     assert not (tmp_path / "b").exists()
     assert isinstance(start_of(composed("resume=false"), tmp_path / "c"), Fresh)
+
+
+def test_the_folder_of_a_finished_run_gives_its_numbers(composed, tmp_path, caplog):
+    cfg = composed(ACCURACY, "trainer.checkpoint_every=5")  # more than its epochs: there is no last.ckpt
+    caplog.set_level("INFO")
+    first = run(cfg, tmp_path)
+    stored = only_run(cfg)
+    caplog.clear()
+    assert run(composed(ACCURACY, "trainer.checkpoint_every=5", "trainer.threads=1"), tmp_path) == first
+    assert only_run(cfg) == stored
+    (line,) = [message for message in caplog.messages if "has finished before" in message]
+    assert f"as run {stored.run_id}: validation/loss = " in line and "mlflow ui --backend-store-uri" in line
+    assert type(start_of(composed(ACCURACY, "trainer.checkpoint_every=5", "trainer.resume=false"), tmp_path)) is Fresh
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("measurement.accuracy.max_atoms=50", r"measurement\.accuracy\.max_atoms=100 \(now 50\)"),
+        ("objective=rmse_forces_1200K_meV_A", r"objective=validation/loss \(now rmse_forces_1200K_meV_A\)"),
+        ("tracking.experiment=elsewhere", r"tracking\.experiment=.* \(now elsewhere\)"),
+        ("trainer.plateau_patience=7", r"trainer\.plateau_patience=50 \(now 7\)"),
+        ("trainer.max_epochs=1", r"trainer\.max_epochs=2 \(now 1\)"),
+    ],
+)
+def test_a_finished_training_is_not_measured_twice_in_its_folder(composed, tmp_path, changed, told):
+    cfg = composed(ACCURACY)
+    run(cfg, tmp_path)
+    stored = only_run(cfg)
+    message = rf"has finished as run {stored.run_id}, with {told}; `mlip-measure {stored.run_id} .*measurement=…`"
+    with pytest.raises(InputError, match=message):
+        run(composed(ACCURACY, changed), tmp_path)
+    assert only_run(cfg) == stored
+
+
+def test_more_epochs_go_on_with_a_finished_training(composed, tmp_path):
+    cfg = composed()
+    run(cfg, tmp_path)
+    start = start_of(composed("trainer.max_epochs=3"), tmp_path)
+    assert (type(start), start.source, start.run_id) == (Resumed, tmp_path, None)
+    run(composed("trainer.max_epochs=3"), tmp_path)
+    _, longer = stored_runs(cfg.tracking.uri, cfg.tracking.experiment)
+    assert longer.tags["weights"].endswith("of 3, averaging none")
+    with pytest.raises(InputError, match=r"trainer\.max_epochs=3 \(now 2\)"):
+        run(cfg, tmp_path)
+
+
+def test_a_model_is_registered_once_and_said_to_be(composed, tmp_path, caplog):
+    caplog.set_level("INFO")
+    cfg = composed("tracking.register=pot")
+    run(composed(), tmp_path)
+    for _ in range(2):
+        run(cfg, tmp_path)  # the run has finished; its model gets the name
+    (line,) = [message for message in caplog.messages if message.startswith("registered model")]
+    assert "pot, version 1, alias best" in line
+    code = line.partition("load it by ")[2]
+    loaded = eval(code, {"mlip_sweep": __import__("mlip_sweep")})
+    assert np.isfinite(loaded.get_potential_energy(molecule("CH3CH2OH")))
 
 
 def test_an_interrupted_trial_is_gone_on_with_in_another_folder(composed, tmp_path, lost):

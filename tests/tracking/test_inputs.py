@@ -40,7 +40,7 @@ def test_each_set_of_frames_is_an_input_of_its_run(uri):
         ("test", "ethanol 1200K"): 2,
     }
     assert profiles["training", "ethanol"] == {"frames": 3, "atoms": 27, "elements": "H C O"}
-    assert json.loads(inputs["training", "ethanol"].source) == {"uri": "train.xyz, hot.xyz"}
+    assert json.loads(inputs["training", "ethanol"].source) == {"uri": "train.xyz; hot.xyz"}
 
 
 def test_the_same_frames_are_the_same_data_in_every_run(uri):

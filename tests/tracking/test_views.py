@@ -12,7 +12,7 @@ from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.run import record
 from mlip_sweep.tracking.sweep import open_sweep
-from mlip_sweep.tracking.views import View, metric, param
+from mlip_sweep.tracking.views import View, charts, metric, param
 
 TAG = "mlflow.sharedViewState."
 
@@ -45,11 +45,16 @@ def test_the_kind_that_somebody_chose_stays(uri, chosen):
 
 
 def test_every_experiment_has_a_view_of_all_runs(uri):
-    experiment_id = store.experiment_id(uri, "all")
-    name, state = read_view(uri, experiment_id, "all_runs")
-    assert name == "All runs, sweep by sweep"
-    # MLflow files runs under their sweep only with no filter, and in the order of their start.
-    assert (state["searchFilter"], state["orderByKey"]) == ("", "attributes.start_time")
+    sweep = open_sweep(uri, "all", "grid", tags={}, config="")
+    for run in ("first", "second"):
+        with record(uri=uri, experiment="all", name=run, parent_run_id=sweep.run_id) as rec:
+            pass
+    name, state = read_view(uri, rec.experiment_id, "all_runs")
+    assert name == "All runs"
+    rec.supersede(store.client(uri).search_runs([rec.experiment_id], "attributes.run_name = 'first'")[0].info.run_id)
+    shown = store.client(uri).search_runs([rec.experiment_id], state["searchFilter"])
+    assert [run.info.run_name for run in shown] == ["second"]
+    assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{LOSS_ENTROPY}`", False)
     columns = state["selectedColumns"]
     for name in ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seed"):
         assert f"params.`{name}`" in columns
@@ -61,10 +66,24 @@ def test_every_experiment_has_a_view_of_all_runs(uri):
     assert set(columns) <= set(state["columnOrder"])
 
 
+def test_the_charts_of_a_view_are_of_what_was_asked_for(uri):
+    experiment_id = store.experiment_id(uri, "charts")
+    store.save_view(uri, experiment_id, "drawn", View("drawn", [], charts=charts(["error"], ["width"])))
+    _, state = read_view(uri, experiment_id, "drawn")
+    drawn = state["compareRunCharts"]
+    (section,) = state["compareRunSections"]
+    assert {chart["metricSectionId"] for chart in drawn} == {section["uuid"]}
+    assert len({chart["uuid"] for chart in drawn}) == len(drawn)
+    assert drawn[0]["type"] == "BAR" and drawn[0]["metricKey"] == "error"
+    axes = [(chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in drawn if chart["type"] == "SCATTER"]
+    assert (LOSS_ENTROPY, TIME_TO_FAILURE) in axes and (TIME_TO_FAILURE, TIME_TO_FAILURE) not in axes
+    assert (drawn[-1]["selectedParams"], drawn[-1]["selectedMetrics"]) == (["width"], ["error"])
+
+
 def test_a_view_that_somebody_changed_stays(uri):
     experiment_id = store.experiment_id(uri, "changed")
     store.client(uri).set_experiment_tag(experiment_id, TAG + "all_runs", "mine")
-    store.experiment_id(uri, "changed")
+    store.offer_all_runs(uri, experiment_id)
     assert tags_of(uri, "changed")[TAG + "all_runs"] == "mine"
 
 
@@ -97,6 +116,8 @@ def test_the_page_of_a_sweep_is_its_view_and_that_of_a_run_is_its_own(uri):
     store.save_view(uri, sweep.experiment_id, sweep.run_id, View("grid", []))
     view = f"{pages}?viewStateShareKey={sweep.run_id}&workflowType=machine_learning"
     assert store.page_of(uri, sweep.run_id) == view
+    assert store.view_page(uri, sweep.experiment_id, sweep.run_id) == view
+    assert store.view_page(uri, sweep.experiment_id, "") is None
     assert store.ui_hint(uri, sweep.run_id).endswith(f"http://127.0.0.1:5000/{view}")
     with record(uri=uri, experiment="pages", name="child", parent_run_id=sweep.run_id) as rec:
         assert store.page_of(uri, rec.run_id) == f"{pages}/{rec.run_id}?workflowType=machine_learning"

@@ -14,8 +14,8 @@ import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
 from ase.md.langevin import Langevin
-from tqdm import tqdm
 
+from mlip_sweep.bars import bar
 from mlip_sweep.data.assembly import NO_NOISE, assemble
 from mlip_sweep.data.cache import cached
 from mlip_sweep.data.checksums import frames_checksum
@@ -170,7 +170,7 @@ def _cached_frames(
     def make(unfinished: Path) -> None:
         cells = []
         total = sum(count for _, count in sets.values())
-        with one_thread(REFERENCE), tqdm(total=total, desc=f"EMT {name}", leave=False, disable=None) as bar:
+        with one_thread(REFERENCE), bar(total, f"data: EMT {name}", "cells") as shown:
             for label, (temperature, count) in sets.items():
                 for k in range(count):
                     rng = np.random.default_rng([seed, zlib.crc32(label.encode()), k])
@@ -179,7 +179,7 @@ def _cached_frames(
                     cell.set_momenta(None)
                     cell.info["set"] = label
                     cells.append(cell)
-                    bar.update()
+                    shown.update()
         ase.io.write(unfinished, cells, format="extxyz")
 
     frames: dict[str, list[Frame]] = {label: [] for label in sets}

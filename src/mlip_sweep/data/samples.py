@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from mlip_sweep.bars import bar
 from mlip_sweep.data.cache import cached
 from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_versions
 from mlip_sweep.data.sampling import Dynamics, Trajectory, relaxed, trajectory
@@ -89,7 +89,7 @@ def sample(
     seed: int,
     name: str,
 ) -> Samples:
-    """Compute what `cached_samples` returns, with a progress bar where the output is a terminal.
+    """Compute what `cached_samples` returns, with a progress bar.
 
     Args:
         molecule: As in `cached_samples`, like all that follow.
@@ -104,12 +104,11 @@ def sample(
     """
     steps = sum(dynamics.equilibration + dynamics.stride * count for _, count in sets.values())
     trajectories = {}
-    bar = tqdm(total=steps, desc=f"{reference['method']} {name}", unit="step", leave=False, disable=None)
-    with one_thread(reference), bar:
+    with one_thread(reference), bar(steps, f"data: {reference['method']} {name}", "steps") as shown:
         start = relaxed(molecule, reference)
         for label, (temperature, count) in sets.items():
             rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
-            trajectories[label] = trajectory(start, reference, temperature, count, dynamics, rng, bar.update)
+            trajectories[label] = trajectory(start, reference, temperature, count, dynamics, rng, shown.update)
             if restarts := trajectories[label].restarts:
                 logger.warning("%s at %g K broke and was started again %d times", name, temperature, restarts)
         isolated = isolated_atom_labels(start.numbers, reference["method"])

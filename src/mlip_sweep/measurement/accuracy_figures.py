@@ -29,9 +29,11 @@ def parity_figure(sets: Mapping[str, Predicted]) -> Figure:
     for order, ((label, (frames, energies, forces)), colour) in enumerate(zip(sets.items(), colours, strict=True)):
         atoms = np.array([len(frame) for frame in frames])
         labels = np.array([frame.energy for frame in frames])
-        style = {"color": colour, "label": label, "s": 6, "alpha": 0.6, "linewidths": 0, "zorder": 3 - 0.1 * order}
-        _scatter(energy_axes, 1000 * (labels / atoms - lowest), 1000 * (energies / atoms - lowest), style)
-        _scatter(forces_axes, np.concatenate([frame.forces for frame in frames]).ravel(), forces.ravel(), style)
+        style = {"color": colour, "s": 6, "alpha": 0.6, "linewidths": 0, "zorder": 3 - 0.1 * order}
+        per_atom = 1000 * (labels / atoms - lowest), 1000 * (energies / atoms - lowest)
+        components = np.concatenate([frame.forces for frame in frames]).ravel(), forces.ravel()
+        _scatter(energy_axes, *per_atom, {**style, "label": f"{label}: {_rms(*per_atom):.1f} meV/atom"})
+        _scatter(forces_axes, *components, {**style, "label": f"{label}: {1000 * _rms(*components):.0f} meV/Å"})
     energy_axes.set(xlabel="energy label (meV/atom above the lowest)", ylabel="prediction (meV/atom)", title="energy")
     forces_axes.set(xlabel="force label (eV/Å)", ylabel="prediction (eV/Å)", title="forces")
     for axes in (energy_axes, forces_axes):
@@ -39,11 +41,17 @@ def parity_figure(sets: Mapping[str, Predicted]) -> Figure:
         low, high = (f(*axes.get_xlim(), *axes.get_ylim()) for f in (min, max))
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.spines[["top", "right"]].set_visible(False)
-    legend = forces_axes.legend(markerscale=2.5, fontsize="small", frameon=False, loc="upper left")
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_alpha(1.0)
+        legend = axes.legend(
+            markerscale=2.5, fontsize="small", frameon=False, loc="upper left", title="RMSE", alignment="left"
+        )
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1.0)
     return figure
+
+
+def _rms(labels: NDArray[np.float64], predictions: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean((predictions - labels) ** 2)))
 
 
 def _scatter(axes: Axes, labels: NDArray[np.float64], predictions: NDArray[np.float64], style: dict) -> None:

@@ -8,20 +8,24 @@ import atexit
 import logging
 import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError
-from mlip_sweep.multirun import folder, trials
+from mlip_sweep.multirun import folder, opening, trials
 from mlip_sweep.multirun.direction import check_direction
-from mlip_sweep.multirun.names import constants
-from mlip_sweep.multirun.progress import SweepBar, grid_size
+from mlip_sweep.multirun.names import constants, varied_keys
+from mlip_sweep.multirun.progress import SweepProgress, grid_size, is_search, runs_here
 from mlip_sweep.multirun.run_list import save_view
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.run import RunRecord, stopped, terminable
 from mlip_sweep.tracking.sweep import CONFIG_NAME, OVERRIDES, open_sweep, reopen_sweep
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +41,17 @@ class SweepParent(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the store before any worker comes to it, and open the parent."""
+        log.info(opening.of_multirun(config))  # before anything heavy is imported
         try:
             self._open = _OpenSweep(config)
         except InputError as error:
             # Hydra makes a warning of a callback's exception and starts the jobs all the same; this it lets through.
-            raise SystemExit(f"error: {error}") from error
+            raise SystemExit(f"mlip-sweep: {error}") from error
+
+    def on_job_end(self, config: DictConfig, job_return: "JobReturn", **kwargs: Any) -> None:
+        """Say how far the multirun is, where its jobs run in this process."""
+        if self._open is not None:
+            self._open.a_run_has_ended()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare what the jobs have recorded, show it, and close the parent."""
@@ -56,6 +66,8 @@ class _OpenSweep:
     rec: RunRecord
 
     def __init__(self, config: DictConfig) -> None:
+        if not any(key.split(".")[0] == "dataset" for key in varied_keys(config.hydra)):
+            check_sources(config.get("dataset"))  # else each job looks for its own
         check_direction(config)
         self.uri = store.prepare(config.tracking.uri)
         self.experiment = str(config.tracking.experiment)
@@ -65,13 +77,26 @@ class _OpenSweep:
         read.close_abandoned(self.uri, self.experiment)
         self.folder.join(self._parent, constants(list(config.hydra.overrides.task)))
         self.name = self.rec.stored_name()
-        total = grid_size(config)
-        silent = OmegaConf.select(config, "trainer.progress") is False  # else the runs draw their own bars
-        self._bar = SweepBar(self.uri, self.experiment, self.rec.run_id, total) if total and silent else None
+        self._progress = None if is_search(config.hydra) else self._new_progress()  # a search shows its own
         self._signals = ExitStack()
         self._signals.enter_context(terminable())
         # Hydra leaves on_multirun_end out after an interrupt, and after a grid in which one job has failed.
         atexit.register(self._end_early)
+
+    def _new_progress(self) -> SweepProgress:
+        config = self._config
+        own_bars = OmegaConf.select(config, "trainer.progress") is not False
+        return SweepProgress(
+            (self.uri, self.experiment, self.rec.run_id),
+            grid_size(config),
+            between_runs=runs_here(config.hydra) and (own_bars or not sys.stderr.isatty()),
+            takes_finished=any(OmegaConf.select(config, key) is not False for key in ("resume", "trainer.resume")),
+        )
+
+    def a_run_has_ended(self) -> None:
+        """A job of this process has returned."""
+        if self._progress is not None:
+            self._progress.a_run_has_ended()
 
     def _parent(self, known: str | None) -> str:
         """Open the parent that this folder knows, or that a resumed grid had in another folder; else a new one."""
@@ -152,8 +177,8 @@ class _OpenSweep:
         comparison.show(self.name)
 
     def _disarm(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
         atexit.unregister(self._end_early)
         self._signals.close()

@@ -1,29 +1,35 @@
-"""A progress bar over the runs of a grid, for sweeps whose runs work in silence or in other processes."""
+"""How far a multirun is, counted in the store, whatever launcher starts its runs and wherever they work.
+
+A search by `optuna_async` counts its trials itself, and shows the same line: it knows of those that wait.
+"""
 
 import threading
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from math import prod
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from tqdm import tqdm
+from hydra.types import RunMode
 
-from mlip_sweep.tracking import read
+from mlip_sweep.tracking import environment, read
+from optuna_async.config import TARGET
+from optuna_async.progress import SweepLine, SweepState
 
-SECONDS = 3.0  # between two looks at the store
-OVER = ("FINISHED", "FAILED", "KILLED")
+SECONDS = 3.0  # between two looks at the store, …
+IDLE = 50  # … or so many times as long as a look takes
 
 
 def grid_size(config: Any) -> int | None:
-    """Number of runs of Hydra's grid sweeper; None for another sweeper, whose number is its own affair."""
+    """Number of runs of a multirun, from its config; None for a sweeper that does not say how many it will start."""
     sweeper = config.hydra.sweeper
-    if not str(sweeper.get("_target_", "")).endswith(".BasicSweeper"):
-        return None
-    return combinations(
-        [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.hydra.overrides.task]
-    )
+    if str(sweeper.get("_target_", "")).endswith(".BasicSweeper"):
+        return combinations(
+            [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.hydra.overrides.task]
+        )
+    n_trials = sweeper.get("n_trials")
+    return n_trials if isinstance(n_trials, int) else None
 
 
 def combinations(overrides: Sequence[str]) -> int:
@@ -33,34 +39,135 @@ def combinations(overrides: Sequence[str]) -> int:
     return prod(len(list(override.sweep_iterator())) for override in parsed.values() if override.is_sweep_override())
 
 
-class SweepBar:
-    """Counts the runs of a sweep in the store, from a thread of its own, until it is closed."""
+def is_search(hydra_cfg: Any) -> bool:
+    """Whether `optuna_async` sweeps."""
+    return hydra_cfg.sweeper.get("_target_") == TARGET
 
-    def __init__(self, uri: str, experiment: str, parent: str, total: int) -> None:
-        self._place = (uri, experiment, parent)
-        self._since = datetime.now(UTC)
-        self._bar = tqdm(total=total, desc="sweep", unit="run", leave=False)
+
+def runs_here(hydra_cfg: Any) -> bool:
+    """Whether the jobs of a multirun run in the process that starts them, one after the other."""
+    return str(hydra_cfg.launcher._target_).endswith(".BasicLauncher") and not is_search(hydra_cfg)
+
+
+def shares_terminal(hydra_cfg: Any) -> bool:
+    """Whether a job may have to share its terminal with others, and with the line of their multirun.
+
+    Args:
+        hydra_cfg: `HydraConfig.get()`.
+    """
+    return hydra_cfg.mode == RunMode.MULTIRUN and not runs_here(hydra_cfg)
+
+
+class SweepProgress:
+    """Shows how far a multirun is, until it is closed.
+
+    Args:
+        place: URI of the store, name of the experiment, and id of the parent run.
+        total: Number of runs.
+        between_runs: Whether the runs draw bars of their own on this terminal: the line is then written only when
+            `a_run_has_ended` is called, in a line of its own; otherwise a thread looks after it.
+        takes_finished: Whether runs that finished before this start are taken, instead of being done again.
+    """
+
+    def __init__(
+        self,
+        place: tuple[str, str, str],
+        total: int | None,
+        *,
+        between_runs: bool = False,
+        takes_finished: bool = True,
+    ) -> None:
+        self._counter = RunCounter(total, takes_finished=takes_finished)
+        self._place = place
+        self._line = SweepLine("sweep", in_place=not between_runs)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        self._thread = None if between_runs else threading.Thread(target=self._watch, daemon=True)
+        if self._thread is not None:
+            self._thread.start()
+
+    def a_run_has_ended(self) -> None:
+        """Say so between two runs of this process."""
+        if self._thread is None:
+            self._look()
 
     def close(self) -> None:
         """Stop looking, and clear the line."""
         self._stop.set()
-        self._thread.join()
-        self._bar.close()
+        if self._thread is not None:
+            self._thread.join()
+        self._line.close()
 
     def _watch(self) -> None:
-        while not self._stop.wait(SECONDS):
-            try:
-                runs = read.stored_runs(*self._place)
-            except Exception:  # the store is busy, or a server away for a moment: the bar is not worth a sweep
+        pause = SECONDS
+        while not self._stop.wait(pause):
+            pause = max(SECONDS, IDLE * self._look())
+
+    def _look(self) -> float:
+        """Bring the line up to date; how long that took, s."""
+        begin = time.perf_counter()
+        try:
+            state = self._counter.state(read.stored_runs(*self._place), datetime.now(UTC))
+        except Exception:  # the store is busy, or a server away for a moment: the line is not worth a sweep
+            return time.perf_counter() - begin
+        self._line.show(state)
+        return time.perf_counter() - begin
+
+
+class RunCounter:
+    """Counts the recorded runs of one start of a multirun.
+
+    Args:
+        total: Number of runs.
+        takes_finished: Whether runs that finished before this start are taken, instead of being done again.
+    """
+
+    def __init__(self, total: int | None, *, takes_finished: bool = True) -> None:
+        self._total = total
+        self._takes_finished = takes_finished
+        self._since = datetime.now(UTC)
+        self._seen: dict[str, datetime] = {}  # when a run was first seen at work
+        self._at_once = 1
+
+    def state(self, runs: Iterable[read.StoredRun], now: datetime) -> SweepState:
+        """How far the multirun is.
+
+        Args:
+            runs: The runs under its parent.
+            now: The time.
+        """
+        ended = failed = pruned = 0
+        finished_s: list[float] = []
+        pruned_s: list[float] = []
+        at_work_s: list[float] = []
+        for run in runs:
+            if read.SUPERSEDED in run.tags:  # another run has taken its place
                 continue
-            # A run that an earlier start has left unfinished is done again.
-            states = Counter(run.status for run in runs if run.status == "FINISHED" or run.started >= self._since)
-            lost = states["FAILED"] + states["KILLED"]
-            self._bar.set_postfix_str(
-                f"{states['RUNNING']} at work" + (f", {lost} failed" if lost else ""), refresh=False
-            )
-            self._bar.update(sum(states[state] for state in OVER) - self._bar.n)
-            self._bar.refresh()
+            new = run.started >= self._since
+            at_work = run.status == "RUNNING" and not environment.process_has_ended(run.tags, if_unknown=False)
+            if at_work:
+                began = self._seen.setdefault(run.run_id, run.started if new else now)
+                at_work_s.append(max(0.0, (now - began).total_seconds()))
+                continue
+            if not (new or run.run_id in self._seen or (run.status == "FINISHED" and self._takes_finished)):
+                continue  # it was left unfinished by an earlier start, and is done again
+            ended += 1
+            given_up = "pruned" in run.tags
+            pruned += given_up
+            failed += run.status != "FINISHED" and not given_up
+            if new and run.ended is not None and "continues" not in run.tags:  # the time of a whole run
+                seconds = (run.ended - run.started).total_seconds()
+                if run.status == "FINISHED":
+                    finished_s.append(seconds)
+                elif given_up:
+                    pruned_s.append(seconds)
+        self._at_once = max(self._at_once, len(at_work_s))
+        return SweepState(
+            total=self._total,
+            ended=ended if self._total is None else min(ended, self._total),
+            failed=failed,
+            pruned=pruned,
+            finished_s=tuple(finished_s),
+            pruned_s=tuple(pruned_s),
+            at_work_s=tuple(at_work_s),
+            at_once=self._at_once,
+        )

@@ -16,9 +16,9 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import shipped_measurements
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric, objective_metric, wall_time
-from mlip_sweep.tracking.read import PARENT
+from mlip_sweep.tracking.read import PARENT, SEPARATOR
 from mlip_sweep.tracking.run import FRAMES, RunRecord
-from mlip_sweep.tracking.store import page_of, ui_hint
+from mlip_sweep.tracking.store import ui_hint, view_page
 
 if TYPE_CHECKING:
     from mlip_sweep.run.plan import Plan
@@ -67,13 +67,13 @@ class Outcome:
             log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
 
     def _context(self) -> str:
-        """What the numbers are of, and where those to compare them with are."""
+        """What the numbers are of, and where those to compare them with are: one line, since MLflow shows few."""
         tags = self._rec.stored_tags()
-        told = {"Weights": tags.get("weights"), "Frames": tags.get(FRAMES), "Measured again": tags.get("measured")}
-        lines = [f"{label}: {text}" for label, text in told.items() if text]
-        if parent := tags.get(PARENT):
-            lines.append(f"[Compare]({page_of(self._rec.uri, parent)})")
-        return "  \n".join(lines)
+        told = {"weights": tags.get("weights"), "frames": tags.get(FRAMES), "measured again": tags.get("measured")}
+        parts = [f"{label}: {text}" for label, text in told.items() if text]
+        if page := view_page(self._rec.uri, self._rec.experiment_id, tags.get(PARENT, "")):
+            parts.append(f"[all runs of the sweep]({page})")
+        return SEPARATOR.join(parts)
 
     def conclude(self, name: str, plan: "Plan", *, tell_where: bool = True) -> float | list[float]:
         """Summarise, and record and return what the config's `objective` asks for.
@@ -99,12 +99,13 @@ def headlines(metrics: Mapping[str, float], declared: Iterable[Metric]) -> list[
 
 
 def headline_table(lines: Sequence[str]) -> str:
-    """Headlines as a Markdown table: what they tell of above, the values below; "" where there are none."""
+    """Headlines as a Markdown table: what they tell of beside the numbers; "" where there are none."""
     if not lines:
         return ""
     parts = [re.split(": | = ", line.replace("|", r"\|"), maxsplit=1) for line in lines]
-    rows = [[part[0] for part in parts], ["---"] * len(parts), [f"**{part[-1]}**" for part in parts]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    # MLflow draws a table without space between its columns.
+    rows = [f"| {part[0]}&emsp; | **{part[-1]}** |" for part in parts]
+    return "\n".join(["| | |", "| :--- | :--- |", *rows])
 
 
 def as_markdown(table: pd.DataFrame) -> str:

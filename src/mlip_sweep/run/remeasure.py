@@ -54,7 +54,8 @@ def remeasure(
     if not isinstance(cfg, DictConfig):
         raise InputError(f"{file}: not the config of a run; give the folder of a run or of its model")
     chosen, measurement_choice = measurement_config(cfg, overrides)
-    choices: Any = OmegaConf.load(file.with_name(CHOICES)) if file.with_name(CHOICES).is_file() else {}
+    kept = file.with_name(CHOICES)  # models of earlier versions have none
+    choices: Any = OmegaConf.to_container(OmegaConf.load(kept)) if kept.is_file() else {}
     measurements = measurements_of(chosen)
     read_data = checked_call(chosen.dataset, "dataset")
     model = checkpoint.load(folder, device=device)
@@ -64,7 +65,7 @@ def remeasure(
         name=f"measured again: {' '.join(overrides) or 'same settings'}",
         params={
             **flatten(OmegaConf.to_container(chosen, resolve=True)),  # type: ignore[arg-type]
-            **{str(group): str(choice) for group, choice in choices.items()},
+            **choices,
             **measurement_choice,
         },
         tags={"kind": "measurement", "measured": run},

@@ -10,10 +10,10 @@ from mlip_sweep.measurement.intermediate import Trial
 from mlip_sweep.metrics import wall_time
 from mlip_sweep.run.measure import measure
 from mlip_sweep.run.outcome import Outcome
-from mlip_sweep.run.plan import make_plan
+from mlip_sweep.run.plan import Plan, make_plan
 from mlip_sweep.run.start import Finished, Resumed, find_start
 from mlip_sweep.run.train import keep_model, torch_threads, train
-from mlip_sweep.tracking.models import BEST, register
+from mlip_sweep.tracking.models import BEST, is_registered, register
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.runs_of_config import CONFIG, FOLDER
 
@@ -54,7 +54,10 @@ def run(
         data = plan.read_data()
         start = find_start(plan, data, folder, parent_run_id=parent_run_id, take_over=take_over)
         if isinstance(start, Finished):
-            return start.take(plan, name, parent_run_id)
+            values = start.take(plan, name, parent_run_id)
+            if parent_run_id is None:
+                _register(plan, start.recorded.uri, start.run.tags.get("model"))
+            return values
         with record(
             uri=plan.settings.tracking.uri,
             experiment=plan.settings.tracking.experiment,
@@ -84,7 +87,15 @@ def run(
                 outcome=outcome,
             )
             values = outcome.conclude(name, plan, tell_where=parent_run_id is None)  # a sweep tells it once, at its end
-            if plan.settings.tracking.register and parent_run_id is None:  # of a sweep, the best is registered
-                model_id = rec.stored_tags()["model"].removeprefix("models:/")
-                register(rec.uri, plan.settings.tracking.register, model_id, BEST)
+            if parent_run_id is None:  # of a sweep, the best is registered
+                _register(plan, rec.uri, rec.stored_tags().get("model"))
     return values
+
+
+def _register(plan: Plan, uri: str, model: str | None) -> None:
+    """Register the model of a single run, where the config gives it a name that it does not have already."""
+    name = plan.settings.tracking.register
+    if name and model:
+        model_id = model.removeprefix("models:/")
+        if not is_registered(uri, name, model_id, BEST):
+            register(uri, name, model_id, BEST)

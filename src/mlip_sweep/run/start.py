@@ -3,10 +3,19 @@
 | start    | there is                                          | looked for where           | then                  |
 | -------- | ------------------------------------------------- | -------------------------- | --------------------- |
 | Finished | a run of the same config and data that is done    | `resume=true`              | its numbers are taken |
+| Finished | such a run in the run's own folder                | `trainer.resume` (default) | its numbers are taken |
+| refused  | a finished training in the run's own folder, and  | `trainer.resume` (default) | `mlip-measure`        |
+|          | the config differs elsewhere: in `measurement`,   |                            | measures it again     |
+|          | `objective`, or `trainer` without more epochs     |                            |                       |
+| refused  | a checkpoint of another training in that folder   | `trainer.resume` (default) |                       |
+| Resumed  | a finished training in that folder, with its      | `trainer.resume` (default) | a new run goes on, if |
+|          | checkpoint, and `trainer.max_epochs` is larger    |                            | it was recorded       |
 | Resumed  | a checkpoint in the run's own folder              | `trainer.resume` (default) | the same run goes on  |
 | Resumed  | a checkpoint in another folder, of an interrupted | `resume=true`, and for the | a new run goes on     |
 |          | run of the same config and data                   | trials of a search         | from a copy of it     |
 | Fresh    | nothing of these                                  |                            | the training begins   |
+
+`trainer.resume=false` starts over in a folder, whatever it holds.
 """
 
 import logging
@@ -19,13 +28,15 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 from mlip_sweep.metrics import objective_metric
 from mlip_sweep.run.outcome import returned_values
 from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
-from mlip_sweep.tracking.runs_of_config import RunsOfConfig
+from mlip_sweep.tracking.runs_of_config import RunsOfConfig, last_of_folder, relevant
+from mlip_sweep.tracking.store import ui_hint
 from mlip_sweep.training.fit import LAST
 
 log = logging.getLogger(__name__)
@@ -34,6 +45,7 @@ RECIPE = "training.yaml"  # beside a checkpoint: what is trained there
 GROUPS = ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seeds")
 TRAINER = ("dtype", "batch_size", "gradient_clip")
 CHECKSUM = "data_checksum"
+FINISHED_CONFIG = Path("model", "config.yaml")  # in the folder of a run, once its training has finished
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,11 @@ class Finished:
 
     def take(self, plan: Plan, name: str, parent_run_id: str | None) -> float | list[float]:
         """What the finished run returned; it is filed under one more sweep, where one asks."""
-        log.info("%s: has finished before, as run %s", name, self.run.run_id)
-        self.recorded.file_under(self.run, parent_run_id)
         returned = {metric: self.run.metrics[objective_metric(metric)] for metric in plan.settings.objectives}
+        told = ", ".join(f"{metric} = {value:.4g}" for metric, value in returned.items())
+        where = "" if parent_run_id else f"; {ui_hint(self.recorded.uri, self.run.run_id)}"  # a sweep tells it once
+        log.info("%s: has finished before, as run %s: %s%s", name, self.run.run_id, told, where)
+        self.recorded.file_under(self.run, parent_run_id)
         return returned_values(returned, plan.resolved["objective"])
 
 
@@ -106,7 +120,8 @@ def find_start(
         take_over: whether to look for what an interrupted run left elsewhere; the config's `resume` asks for the same.
 
     Raises:
-        InputError: the folder holds the checkpoint of another training.
+        InputError: the folder holds the checkpoint of another training, or one that has finished and was measured, or
+            filed, in another way.
     """
     tracking = plan.settings.tracking
     recorded = RunsOfConfig(tracking.uri, tracking.experiment, plan.checksum)
@@ -118,6 +133,12 @@ def find_start(
     goes_on = plan.settings.trainer.resume and (folder / LAST).is_file()
     if goes_on:
         _check_recipe(folder, recipe)
+    if plan.settings.trainer.resume and (folder / FINISHED_CONFIG).is_file() and not _changes_of_recipe(folder, recipe):
+        done = last_of_folder(tracking.uri, folder)
+        same = done is not None and done.status == "FINISHED" and done.data_checksum == data.checksum
+        if done is not None and same and not _asks_for_more(plan, folder):
+            _check_finished(plan, folder, done)
+            return Finished(done, recorded)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECIPE).write_text(OmegaConf.to_yaml(OmegaConf.create(recipe)))
     if goes_on:
@@ -147,18 +168,57 @@ def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     Raises:
         InputError: it is of another.
     """
-    if not (folder / RECIPE).is_file():
-        return
-    before, now = _flat(OmegaConf.to_container(OmegaConf.load(folder / RECIPE))), _flat(recipe)
-    if CHECKSUM not in before:  # of an earlier version of this program
-        now.pop(CHECKSUM)
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    changed = _changes_of_recipe(folder, recipe)
     if changed:
-        listed = ", ".join(f"{key}={before.get(key)} (now {now.get(key)})" for key in changed[:5])
         raise InputError(
-            f"hydra.run.dir={folder}: its {LAST} is of a training with {listed}; choose another folder, or "
-            "trainer.resume=false to start over"
+            f"hydra.run.dir={folder}: its {LAST} is of a training with {', '.join(changed[:5])}; choose another "
+            "folder, or trainer.resume=false to start over"
         )
+
+
+def _changes_of_recipe(folder: Path, recipe: Mapping[str, Any]) -> list[str]:
+    """How the training that a folder holds differs from another, as "optimizer.lr=0.005 (now 0.1)"."""
+    if not (folder / RECIPE).is_file():
+        return []
+    before = OmegaConf.to_container(OmegaConf.load(folder / RECIPE))
+    older = isinstance(before, dict) and CHECKSUM not in before  # of an earlier version of this program
+    return _changes(before, {key: value for key, value in recipe.items() if not (older and key == CHECKSUM)})
+
+
+def _asks_for_more(plan: Plan, folder: Path) -> bool:
+    """Whether a config has more epochs than the training that has finished in a folder."""
+    before = OmegaConf.select(OmegaConf.load(folder / FINISHED_CONFIG), "trainer.max_epochs")
+    return before is not None and plan.settings.trainer.max_epochs > int(before)
+
+
+def _check_finished(plan: Plan, folder: Path, done: StoredRun) -> None:
+    """See that the finished run of a folder is what a config asks for.
+
+    Raises:
+        InputError: its training is, but not all that was done with it.
+    """
+    before: Any = OmegaConf.to_container(OmegaConf.load(folder / FINISHED_CONFIG))
+    changed = _changes(relevant(before), relevant(plan.resolved))
+    experiment = before["tracking"]["experiment"]
+    if experiment != plan.settings.tracking.experiment:
+        changed.append(f"tracking.experiment={experiment} (now {plan.settings.tracking.experiment})")
+    if any(objective_metric(name) not in done.metrics for name in plan.settings.objectives):
+        changed.append(f"objective={before['objective']} (now {plan.resolved['objective']})")
+    if changed:
+        uri = plan.settings.tracking.uri
+        store = "" if uri == DEFAULT_URI else f" --uri {uri}"
+        raise InputError(
+            f"hydra.run.dir={folder}: its training has finished as run {done.run_id}, with {', '.join(changed[:5])}; "
+            f"`mlip-measure {done.run_id}{store} measurement=…` measures it again, a larger trainer.max_epochs "
+            "trains it further, trainer.resume=false starts over"
+        )
+
+
+def _changes(before: Any, now: Any) -> list[str]:
+    """What differs between two configs, as "optimizer.lr=0.005 (now 0.1)"."""
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [f"{key}={old.get(key)} (now {new.get(key)})" for key in keys]
 
 
 def _flat(config: Any) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def train(
         rec.metrics({PARAMETERS: sum(p.numel() for p in model.parameters())})
     graphs = dataset.graphs("train", model.cutoff)
     if settings.compile:
+        log.info("%s: compiling, which takes minutes the first time", name)
         with rec.phase("compile"):
             model.to(accelerator(settings.accelerator))
             seconds = compile_potential(model, collate(graphs[: settings.batch_size]), training=True)

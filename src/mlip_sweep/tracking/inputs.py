@@ -24,7 +24,7 @@ def dataset_inputs(dataset: Dataset) -> list["DatasetInput"]:
     The name of a test set has its label behind that of the data set. Contexts are "training", "validation" and "test";
     the profile tells the number of frames and of atoms, and the elements.
     """
-    sources = ", ".join(dataset.checksums)
+    sources = "; ".join(dataset.checksums)
     inputs = [
         _input(dataset.name, "training", dataset.train, sources),
         _input(dataset.name, "validation", dataset.validation, sources),

@@ -1,5 +1,6 @@
 """Trained models in MLflow: logged with their run, registered under a name, found again by URI."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.run import RunRecord
+
+log = logging.getLogger(__name__)
 
 BEST = "best"  # alias of the model that a name stands for
 
@@ -34,7 +37,7 @@ def log_model(rec: RunRecord, folder: Path | str, name: str = "model") -> str:
 
 
 def register(uri: str, name: str, model_id: str, alias: str | None = None) -> str:
-    """Give a logged model a name, and an alias where one is wanted.
+    """Give a logged model a name, and an alias where one is wanted; says so, and how the model is loaded.
 
     Args:
         uri: the store, as `store.prepare` takes it.
@@ -47,7 +50,8 @@ def register(uri: str, name: str, model_id: str, alias: str | None = None) -> st
     """
     from mlflow.exceptions import MlflowException
 
-    client = store.client(store.prepare(uri))
+    place = store.prepare(uri)
+    client = store.client(place)
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -57,7 +61,25 @@ def register(uri: str, name: str, model_id: str, alias: str | None = None) -> st
     version = client.create_model_version(name, model.artifact_location, run_id=model.source_run_id, model_id=model_id)
     if alias:
         client.set_registered_model_alias(name, alias, version.version)
+    address = f"models:/{name}@{alias}" if alias else f"models:/{name}/{version.version}"
+    elsewhere = "" if place == store.resolve(DEFAULT_URI) else f', tracking_uri="{place}"'
+    log.info(
+        'registered model %s, version %s%s: load it by mlip_sweep.load_calculator("%s"%s)',
+        *(name, version.version, f", alias {alias}" if alias else "", address, elsewhere),
+    )
     return str(version.version)
+
+
+def is_registered(uri: str, name: str, model_id: str, alias: str) -> bool:
+    """Whether a name's alias points at a logged model already."""
+    from mlflow.exceptions import MlflowException
+
+    client = store.client(store.prepare(uri))
+    try:
+        version = client.get_model_version_by_alias(name, alias)
+    except MlflowException:  # there is no such name, or it has no such alias
+        return False
+    return bool(version.source == client.get_logged_model(model_id).artifact_location)
 
 
 def local_path(uri: str, tracking_uri: str | None = None) -> Path:

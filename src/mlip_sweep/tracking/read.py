@@ -20,6 +20,7 @@ DECLARED = "metrics."  # and, before the name of a measurement, the declarations
 KIND, SWEEP = "kind", "sweep"  # a tag, and its value for the parent run of a sweep
 SHORTEST_ID = 6  # characters of an id that a person has to give
 SEPARATOR = " · "  # between the parts of a run's name, each of which says one thing that varied
+CURRENT = f"tags.{SUPERSEDED} IS NULL"  # in the language of MLflow's search: runs whose place no other has taken
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
 
 
@@ -34,6 +35,7 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    ended: datetime | None = None  # None while it runs
     experiment_id: str = ""
 
     @property
@@ -127,11 +129,12 @@ def metric_history(uri: str, run_id: str, name: str) -> tuple[list[int], list[fl
     return sorted(values), [values[step] for step in sorted(values)]
 
 
-def runs_tagged(uri: str, experiment: str, tag: str, value: str) -> list[StoredRun]:
-    """Runs of a prepared store with a tag of some value; none where the experiment is new."""
-    if store.client(uri).get_experiment_by_name(experiment) is None:
+def runs_tagged(uri: str, experiment: str | None, tag: str, value: str) -> list[StoredRun]:
+    """Runs of a prepared store, of one experiment or all, with a tag of some value; none where there is no such one."""
+    if experiment is not None and store.client(uri).get_experiment_by_name(experiment) is None:
         return []
-    return list(_all_runs(uri, experiment, f"tags.`{tag}` = '{value}'"))
+    quote = '"' if "'" in value else "'"  # a path may have an apostrophe
+    return list(_all_runs(uri, experiment, f"tags.`{tag}` = {quote}{value}{quote}"))
 
 
 def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
@@ -195,6 +198,7 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
                 params=dict(run.data.params),
                 metrics={key: _infinite(value) for key, value in run.data.metrics.items()},
                 tags=dict(run.data.tags),
+                ended=datetime.fromtimestamp(run.info.end_time / 1000, UTC) if run.info.end_time else None,
                 experiment_id=run.info.experiment_id,
             )
         token = page.token

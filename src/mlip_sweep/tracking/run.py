@@ -144,6 +144,7 @@ class RunRecord:
             for table_name, table in report.tables.items():
                 table.to_csv(here / f"{table_name}.csv", index=False)
             for figure_name, figure in report.figures.items():
+                figure.text(0.004, 0.004, self.stored_name(), fontsize=5, color="0.45")  # it may be shown elsewhere
                 figure.savefig(here / f"{figure_name}.png", dpi=FIGURE_DPI)
             for file_name, write in report.files.items():
                 (here / file_name).parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +217,7 @@ def record(
     """
     uri = store.prepare(uri)
     experiment_id = store.experiment_id(uri, experiment)
+    store.offer_all_runs(uri, experiment_id)
     described = {
         "kind": "run",
         **environment.recorded(),

@@ -16,16 +16,26 @@ IRRELEVANT = ("progress", "threads", "resume", "cache")  # keys, wherever they s
 GROUPS_APART = ("tracking", "objective", "pruning")
 
 
-def config_checksum(resolved: Mapping[str, Any]) -> str:
-    """Of all in a resolved config that a number of its run depends on, but the content of data files."""
+def relevant(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """All in a resolved config that a number of its run depends on."""
 
-    def relevant(value: Any) -> Any:
+    def within(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: relevant(value[key]) for key in sorted(value) if key not in IRRELEVANT}
+            return {key: within(value[key]) for key in sorted(value) if key not in IRRELEVANT}
         return value
 
-    own = {key: relevant(value) for key, value in resolved.items() if key not in (*GROUPS_APART, *IRRELEVANT)}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
+    return {key: within(value) for key, value in resolved.items() if key not in (*GROUPS_APART, *IRRELEVANT)}
+
+
+def config_checksum(resolved: Mapping[str, Any]) -> str:
+    """Of all in a resolved config that a number of its run depends on, but the content of data files."""
+    return hashlib.sha256(json.dumps(relevant(resolved), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def last_of_folder(uri: str, folder: Path) -> read.StoredRun | None:
+    """The run of a store, whatever its experiment, that was last begun in a folder; None where none is recorded."""
+    runs = read.runs_tagged(store.prepare(uri), None, FOLDER, str(folder))
+    return max(runs, key=lambda run: run.started, default=None)
 
 
 class RunsOfConfig:
@@ -41,6 +51,11 @@ class RunsOfConfig:
         self._uri = store.prepare(uri)
         runs = read.runs_tagged(self._uri, experiment, CONFIG, checksum)
         self._runs = sorted(runs, key=lambda run: run.started, reverse=True)
+
+    @property
+    def uri(self) -> str:
+        """Of the store, prepared."""
+        return self._uri
 
     def __len__(self) -> int:
         return len(self._runs)

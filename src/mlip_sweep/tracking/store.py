@@ -84,7 +84,7 @@ def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment of a prepared store, which is made where it is new.
 
     Artifacts of an SQLite store lie beside its file, in mlartifacts/<experiment>; a server has its own place. The UI is
-    told that models are trained here, unless somebody has told it otherwise, and given the view of all runs.
+    told that models are trained here, unless somebody has told it otherwise.
 
     Raises:
         InputError: an experiment of that name was deleted.
@@ -104,8 +104,6 @@ def experiment_id(uri: str, name: str) -> str:
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
     if KIND not in found.tags:
         mlflow_client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
-    if views.TAG + views.ALL_RUNS not in found.tags:
-        views.save(mlflow_client, found.experiment_id, views.ALL_RUNS, views.all_runs())
     return str(found.experiment_id)
 
 
@@ -129,9 +127,21 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
         client(uri).set_tag(run_id, name, value)
 
 
+def offer_all_runs(uri: str, experiment_id: str) -> None:
+    """Save the view of all runs in an experiment of a prepared store, unless there is one; imports PyTorch."""
+    if views.TAG + views.ALL_RUNS not in client(uri).get_experiment(experiment_id).tags:
+        save_view(uri, experiment_id, views.ALL_RUNS, views.all_runs())
+
+
 def save_view(uri: str, experiment_id: str, key: str, view: views.View) -> None:
     """Save a view of the run list in an experiment of a prepared store; one of the same key is replaced."""
     views.save(client(uri), experiment_id, key, view)
+
+
+def view_page(uri: str, experiment_id: str, key: str) -> str | None:
+    """Where the UI of a prepared store shows a saved view; None where the experiment has none of that key."""
+    has_view = views.TAG + key in client(uri).get_experiment(experiment_id).tags
+    return views.page(experiment_id, key) if has_view else None
 
 
 def page_of(uri: str, run_id: str) -> str:
@@ -140,9 +150,7 @@ def page_of(uri: str, run_id: str) -> str:
     Of a sweep whose run list was saved as a view, that list; of every other run, its own page.
     """
     experiment_id = client(uri).get_run(run_id).info.experiment_id
-    if views.TAG + run_id in client(uri).get_experiment(experiment_id).tags:
-        return views.page(experiment_id, run_id)
-    return run_page(experiment_id, run_id)
+    return view_page(uri, experiment_id, run_id) or run_page(experiment_id, run_id)
 
 
 def run_page(experiment_id: str, run_id: str, artifact: str = "") -> str:

@@ -20,6 +20,7 @@ def open_sweep(uri: str, experiment: str, name: str, *, tags: Mapping[str, str],
         config: The sweep's config as YAML.
     """
     experiment_id = store.experiment_id(uri, experiment)
+    store.offer_all_runs(uri, experiment_id)
     all_tags = {read.KIND: read.SWEEP, **tags, **environment.recorded(), **environment.process_tags()}
     record = RunRecord(uri, experiment_id, store.create_run(uri, experiment_id, f"{name} {timestamp()}", all_tags))
     record.config(config)

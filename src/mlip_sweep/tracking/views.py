@@ -30,7 +30,10 @@ RUN_NAME = "attributes.`Run Name`"  # columns that the UI shows always,
 CREATED = "runDateAndNestInfo"
 DURATION = "duration"
 DATASET = "attributes.`Dataset`"  # and one that it shows where it is asked to
-WIDTHS = {RUN_NAME: 270, CREATED: 120, DATASET: 220}  # pixels
+WIDTHS = {RUN_NAME: 270, CREATED: 140, DATASET: 220}  # pixels
+SECTION = {"uuid": "comparison", "name": "Comparison", "display": True, "isReordered": True}
+RUNS_IN_CHART = 100
+NARROWEST = 115  # holds forces_rms and ethanol_xtb
 MARGIN = 40  # of a column, beside its heading,
 CHARACTER = 7.5  # each letter of which is so wide
 
@@ -44,9 +47,10 @@ class View:
         columns: What it shows, in this order, as `param` and `metric` write it; what no run has takes no place. The
             name of a run comes before them, its duration and data after them.
         runs: A filter in the language of MLflow's search; "" for all runs of the experiment.
-        order_by: The column that the runs are sorted by. MLflow files the runs of a sweep under their parent only where
-            it shows all runs, in the order of their start.
+        order_by: The column that the runs are sorted by. In the order of their start MLflow files the runs of a sweep
+            under its parent, and folds them away; in any other it lists them.
         ascending: Whether the smallest comes first.
+        charts: What it draws, as `charts` writes it, before MLflow's own charts of every metric.
     """
 
     name: str
@@ -54,11 +58,14 @@ class View:
     runs: str = ""
     order_by: str = START_TIME
     ascending: bool = False
+    charts: Sequence[dict[str, Any]] = ()
 
     def state(self) -> dict[str, Any]:
         """The state of the UI's page; what is left out stays as the UI has it."""
         heading = re.compile("`(.*)`")
-        widths = {column: round(MARGIN + CHARACTER * len(heading.findall(column)[0])) for column in self.columns}
+        headings = {column: heading.findall(column)[0] for column in self.columns}
+        widths = {column: max(NARROWEST, round(MARGIN + CHARACTER * len(text))) for column, text in headings.items()}
+        drawn = {"compareRunCharts": list(self.charts), "compareRunSections": [SECTION], "isAccordionReordered": True}
         return {
             "searchFilter": self.runs,
             "orderByKey": self.order_by,
@@ -66,6 +73,8 @@ class View:
             "selectedColumns": [*self.columns, DATASET],
             "columnOrder": [RUN_NAME, CREATED, *self.columns, DURATION, DATASET],
             "columnWidths": {**widths, **WIDTHS},
+            "runsHiddenMode": "SHOW_ALL",  # the UI's charts are of the first ten runs alone
+            **(drawn if self.charts else {}),
         }
 
 
@@ -100,12 +109,17 @@ def page(experiment_id: str, key: str) -> str:
 
 
 def all_runs() -> View:
-    """The view that every experiment has: all runs, sweep by sweep, the last one first."""
+    """The view that every experiment has: the runs of all sweeps in one list, the highest loss entropy first."""
     from mlip_sweep.measurement.chosen import declared_by, shipped_measurements  # PyTorch takes seconds to import
+    from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
+    from mlip_sweep.tracking.read import CURRENT
     from mlip_sweep.training.metrics import METRICS
 
     declared = (*declared_by(shipped_measurements().values()), *METRICS)
-    return View("All runs, sweep by sweep", compared([], declared, CHOICES))
+    columns = compared([], declared, CHOICES)
+    return View(
+        "All runs", columns, f"tags.kind = 'run' AND {CURRENT}", metric(LOSS_ENTROPY), charts=charts([], CHOICES)
+    )
 
 
 def compared(objectives: Sequence[str], declared: Iterable[Metric], params: Iterable[str]) -> list[str]:
@@ -117,12 +131,44 @@ def compared(objectives: Sequence[str], declared: Iterable[Metric], params: Iter
             it stands for a family such as the errors on each set of frames.
         params: Names of the parameters that vary.
     """
+    columns = [(one.column.priority, one.name) for one in declared if one.column and SET not in one.name]
+    others = [name for _, name in sorted(columns, key=lambda one: -one[0])]
+    first = _most_telling(objectives)
+    return list(dict.fromkeys([*map(metric, first), *map(param, params), *map(metric, others)]))
+
+
+def charts(objectives: Sequence[str], params: Iterable[str]) -> list[dict[str, Any]]:
+    """Charts that runs are compared by.
+
+    Bars of the most telling metrics, each of these against the time to failure, and lines from what varies to the first
+    of them.
+
+    Args:
+        objectives: Names of the metrics that come first.
+        params: Names of the parameters that vary.
+    """
+    from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
+
+    first = _most_telling(objectives)
+    bars = [{"type": "BAR", "metricKey": name, "displayName": name} for name in first]
+    time_to_failure = {"key": TIME_TO_FAILURE, "type": "METRIC"}
+    scatters = [
+        {"type": "SCATTER", "xaxis": {"key": name, "type": "METRIC"}, "yaxis": time_to_failure}
+        for name in first
+        if name != TIME_TO_FAILURE
+    ]
+    lines = {"type": "PARALLEL", "selectedParams": list(params), "selectedMetrics": [first[0]], "showAllRuns": True}
+    drawn: list[dict[str, Any]] = [*bars, *scatters, lines]
+    shared = {"metricSectionId": SECTION["uuid"], "runsCountToCompare": RUNS_IN_CHART}
+    return [{"uuid": f"comparison-{n}", **shared, **one} for n, one in enumerate(drawn)]
+
+
+def _most_telling(objectives: Sequence[str]) -> list[str]:
+    """Names of the metrics that come first in lists and charts."""
     from mlip_sweep.measurement.accuracy import HIGH_T, RMSE_FORCES_HIGH_T
     from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
     from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
     from mlip_sweep.models.targets import ENERGY
 
-    first = (*objectives, LOSS_ENTROPY, TIME_TO_FAILURE, RMSE_FORCES_HIGH_T, ENERGY.metric("rmse", HIGH_T))
-    columns = [(one.column.priority, one.name) for one in declared if one.column and SET not in one.name]
-    others = [name for _, name in sorted(columns, key=lambda one: -one[0])]
-    return list(dict.fromkeys([*map(metric, first), *map(param, params), *map(metric, others)]))
+    usual = (LOSS_ENTROPY, TIME_TO_FAILURE, RMSE_FORCES_HIGH_T, ENERGY.metric("rmse", HIGH_T))
+    return list(dict.fromkeys([*objectives, *usual]))

@@ -1,24 +1,22 @@
-"""A progress bar over epochs, with the time left."""
+"""How far a training is, with its validation errors and the time left."""
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from tqdm import tqdm
 
+from mlip_sweep.bars import Bar, bar
 from mlip_sweep.models.targets import QUANTITIES
 from mlip_sweep.training.module import TrainingModule
 
 
 class EpochBar(Callback):
-    """One line for a whole training."""
+    """One bar for a whole training."""
 
     def __init__(self) -> None:
-        self._bar: tqdm | None = None
+        self._bar: Bar | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar, where the training begins or resumes."""
-        self._bar = tqdm(
-            total=trainer.max_epochs, initial=trainer.current_epoch, desc="train", unit="epoch", leave=False
-        )
+        self._bar = bar(trainer.max_epochs or 0, "training", "epochs", done=trainer.current_epoch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the validation errors."""
@@ -27,7 +25,7 @@ class EpochBar(Callback):
                 f"{1000.0 * pl_module.validation_rmse[name]:.3g} {quantity.milli_unit}"
                 for name, quantity in QUANTITIES.items()
             ]
-            self._bar.set_postfix_str(f"validation {', '.join(errors)}", refresh=False)
+            self._bar.say(f"validation {', '.join(errors)}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One epoch more."""

@@ -68,7 +68,8 @@ def reference_control(
 
     def make(unfinished: Path) -> None:
         with one_thread(reference):
-            control = run_control(reference_calculator(reference), start, protocol, progress=progress)
+            label = f"control: {reference['method']}"
+            control = run_control(reference_calculator(reference), start, protocol, progress=progress, label=label)
         kept = {"time_ps": control.time_ps.tolist(), "reason": control.reason, "determined_by": determined_by}
         unfinished.write_text(json.dumps(kept))
 
@@ -77,8 +78,10 @@ def reference_control(
     return Control(np.array(kept["time_ps"]), kept["reason"])
 
 
-def run_control(calculator: Calculator, start: Frame, protocol: MDProtocol, *, progress: bool = True) -> Control:
+def run_control(
+    calculator: Calculator, start: Frame, protocol: MDProtocol, *, progress: bool = True, label: str = "control"
+) -> Control:
     """Run any ASE calculator through a protocol."""
     model = CalculatorModel(calculator, pbc=start.pbc.tolist())
-    trajectories = simulate(model, start, protocol, progress=progress)
+    trajectories = simulate(model, start, protocol, progress=progress, label=label)
     return Control(trajectories.last_time_ps(protocol.timestep_fs), trajectories.reason)

@@ -13,8 +13,8 @@ from ase import units
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from mlip_sweep.bars import bar
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.failure import SURVIVED, FailureMonitor, Limits
@@ -43,6 +43,7 @@ def molecular_dynamics(
     trajectory_every: int | None = None,
     check_every: int | None = None,
     progress: bool = True,
+    label: str = "dynamics",
 ) -> Trajectories:
     """Run every replica from the same positions with its own momenta, until it fails or `n_steps` are done.
 
@@ -63,6 +64,7 @@ def molecular_dynamics(
         trajectory_every: steps between snapshots of every replica; None for none.
         check_every: steps between two looks for failures, which are dated exactly all the same; None chooses by device.
         progress: show a progress bar.
+        label: what the bar calls the simulation.
 
     Raises:
         InputError: a setting that cannot work.
@@ -74,20 +76,20 @@ def molecular_dynamics(
         engine = _Engine(model, start, momenta, thermostat, timestep_fs, limits, skin_A, max_atoms)
         if check_every is None:
             check_every = 1 if engine.positions.device.type == "cpu" else CHECK_EVERY
-        with tqdm(total=n_steps, desc="MD", unit="step", leave=False, disable=not progress) as bar:
+        with bar(n_steps, label, "steps", shown=progress) as shown:
             for step in range(n_steps + 1):
                 if step == 0:
                     engine.evaluate(0)
                 else:
                     engine.step(step)
-                    bar.update()
+                    shown.update()
                 if step % sample_every == 0:
                     engine.sample(step)
                 if trajectory_every is not None and step % trajectory_every == 0:
                     engine.snapshot(step)
                 if step % check_every == 0:
                     engine.drop_failed()
-                    bar.set_postfix(alive=len(engine.alive), refresh=False)
+                    shown.say(f"{len(engine.alive)} of {len(momenta)} replicas whole")
                     if not len(engine.alive):
                         break
     return engine.result(n_steps, timestep_fs)

@@ -8,6 +8,7 @@ from mlip_sweep.measurement.dynamics.survival import Survival
 from mlip_sweep.measurement.dynamics.trajectories import Trajectories
 
 MODEL, TARGET, FAINT = "#2a5d9f", "#c2572b", "#9db8d9"
+WARMING = 2.4  # time constants after which a thermostat has closed nine tenths of the gap
 
 
 def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
@@ -53,7 +54,11 @@ def survival_figure(analysis: Survival, protocol: MDProtocol) -> Figure:
 
 
 def temperature_figure(trajectories: Trajectories, protocol: MDProtocol) -> Figure:
-    """Kinetic temperature of every replica until it fails, and the mean over those that are left."""
+    """Kinetic temperature of every replica until it fails, and the mean over those that are left.
+
+    Velocities are drawn at the target, and half of their energy goes into the stretched bonds at once; until the
+    thermostat has brought it back, replicas are colder than the target, and fail at the temperature that they have.
+    """
     figure = Figure(figsize=(5.0, 3.4))
     figure.subplots_adjust(left=0.14, right=0.97, bottom=0.14, top=0.97)
     axes = figure.subplots()
@@ -63,6 +68,9 @@ def temperature_figure(trajectories: Trajectories, protocol: MDProtocol) -> Figu
     mean = np.nanmean(trajectories.temperature[alive], axis=1)
     axes.plot(time[alive], mean, color=MODEL, linewidth=1.6, label="mean of the intact replicas")
     target = "velocities drawn at" if protocol.thermostat == "none" else "thermostat"
+    if protocol.thermostat != "none":
+        warm_ps = min(WARMING * protocol.thermostat_fs / 1000.0, protocol.duration_ps)
+        axes.axvspan(0.0, warm_ps, color="0.92", zorder=0, label=f"warming up ({WARMING:g} time constants)")
     axes.axhline(protocol.temperature_K, color=TARGET, linewidth=1.0, linestyle="--", label=target)
     axes.set(
         xlim=(0.0, protocol.duration_ps),
@@ -72,5 +80,5 @@ def temperature_figure(trajectories: Trajectories, protocol: MDProtocol) -> Figu
     )
     axes.locator_params(axis="x", nbins=5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", fontsize="small", frameon=False)
+    axes.legend(loc="lower right", fontsize="small", frameon=False)
     return figure

@@ -153,6 +153,7 @@ def simulate(
     max_atoms: int = 4096,
     trajectory_every: int | None = None,
     progress: bool = True,
+    label: str = "dynamics",
 ) -> Trajectories:
     """Run the protocol on a force field; traces are sampled about a thousand times.
 
@@ -172,4 +173,5 @@ def simulate(
         sample_every=max(1, protocol.n_steps // 1000),
         trajectory_every=trajectory_every,
         progress=progress,
+        label=label,
     )

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from torch import Tensor
-from tqdm import tqdm
 
+from mlip_sweep.bars import bar
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.measurement.evaluation import evaluating
 from mlip_sweep.measurement.landscape.directions import Directions
@@ -82,7 +82,7 @@ def sample_lines(
     with (
         evaluating(model),
         torch.no_grad(),
-        tqdm(total=n, desc="landscape", leave=False, disable=not progress) as bar,
+        bar(n, "landscape", "directions", shown=progress) as shown,
     ):
         displacements = Displacements(model)
         centre = all_residuals(displacements.at([]), batches)
@@ -98,7 +98,7 @@ def sample_lines(
             lines.append(line)
             losses.append(line.rmse(t))
             estimates.append(estimate)
-            bar.update()
+            shown.update()
             if target_stderr is not None and k + 1 >= MIN_DIRECTIONS and _stderr(losses, settings) <= target_stderr:
                 break
     energy, forces = (np.array(part) for part in zip(*losses, strict=True))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from mlip_sweep.bars import bar
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.measurement.evaluation import evaluating
 from mlip_sweep.measurement.landscape.directions import Directions
@@ -84,7 +84,7 @@ def evaluate_plane(
     """Evaluate θ + t₁ δ̄₁ + t₂ δ̄₂ (eq 3) on the square grid of the first two directions."""
     first, second = directions[0], directions[1]
     steps: list[Step] = [[(float(one), first), (float(two), second)] for one in t for two in t]
-    energy, forces = _evaluate(model, batches, steps, "plane", progress)
+    energy, forces = _evaluate(model, batches, steps, "landscape: plane", progress)
     shape = (len(t), len(t))
     return PlaneLosses(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
 
@@ -98,14 +98,15 @@ def _evaluate(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Energy RMSE (eV/atom) and forces RMSE (eV/Å) after every displacement, each taken from the same point."""
     losses = []
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), bar(len(steps), label, "points", shown=progress) as shown:
         displacements = Displacements(model)
-        for step in tqdm(steps, desc=label, unit="point", leave=False, disable=not progress):
+        for step in steps:
             displaced = displacements.at(step)
             errors = MeanSquares()
             for batch in batches:
                 errors.add(residuals(displaced, batch))
             losses.append(torch.stack([errors.roots["energy"], errors.roots["forces"]]))
+            shown.update()
     energy, forces = torch.stack(losses).cpu().numpy().T  # the one time that the device is waited for
     return energy, forces
 
