@@ -21,6 +21,7 @@ from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
 from mlip_sweep.metrics import wall_time
 from mlip_sweep.models.checkpoint import is_installed
+from mlip_sweep.tracking.read import stored_sweeps
 from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
 
 BIN = Path(sys.executable).parent
@@ -99,10 +100,12 @@ def test_compare_shows_the_last_sweep(runs, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "comparison.csv").set_index("run_id")
     assert set(table.index) == set(runs["run_id"])
     for _, run in runs.iterrows():
-        row = table.loc[run["run_id"]]
-        assert row[LOSS_ENTROPY] == run[LOSS_ENTROPY]
-        (line,) = [line for line in shown.splitlines() if line.split()[:1] == [f"{row['rank']:.0f}"]]
-        assert f"{run[LOSS_ENTROPY]:.2f} ± {run[LOSS_ENTROPY_STDERR]:.2f}" in line
+        assert table.loc[run["run_id"], LOSS_ENTROPY] == run[LOSS_ENTROPY]
+    assert shown.count("→ trust ") == 1
+    assert len(table["choice"].unique()) == len(ARCHITECTURES)  # seeds are no choices
+    for choice, same in table.groupby("choice"):
+        (line,) = [line for line in shown.splitlines() if line.split()[1:3] == [choice, "2"]]
+        assert f"{same[LOSS_ENTROPY].mean():.2f} ± " in line
 
 
 def test_a_run_becomes_a_calculator_and_agrees_with_its_folder(runs, sweep):
@@ -136,7 +139,8 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
     assert done.stdout.count("has finished before") == len(before)
     parent = last_parent(URI, "mlip-sweep")  # another sweep, since it does more
     assert set(read_runs(URI, "mlip-sweep", parent)["run_id"]) == set(before["run_id"])
-    best = before.loc[before[LOSS_ENTROPY].idxmax(), "run_id"]
+    best = next(run for run in stored_sweeps(URI, "mlip-sweep") if run.run_id == parent).tags["best.run_id"]
+    assert best in set(before["run_id"])
     forces = [
         mlip_sweep.load_calculator(uri).get_forces(molecule("CH3CH2OH"))
         for uri in ("models:/pot@best", f"runs:/{best}")
