@@ -149,8 +149,8 @@ def test_a_report_of_some_runs_does_not_replace_that_of_the_sweep(command, uri, 
 def test_a_mistake_is_answered_in_a_line(command, arguments, expected):
     status, _, said = command(*arguments)
     assert status == 2
-    (line,) = said.splitlines()
-    assert line.startswith("mlip-sweep: ") and expected in line
+    _, line = said.splitlines()  # after the line that says what is compared
+    assert line.startswith("mlip-compare: ") and expected in line
 
 
 def test_ids_and_all_together_are_refused(command, capsys):
