@@ -116,7 +116,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
         parser.error("--all compares every run of the experiment: leave it out, or the ids")
 
     def command() -> None:
-        which = f"all runs of {chosen.experiment}" if chosen.all else chosen.parent or "the last sweep"
+        which = f"all runs of {chosen.experiment}" if chosen.all else " ".join(chosen.ids) or "the last sweep"
         print(f"mlip-compare: {which}, in {chosen.uri}", file=sys.stderr, flush=True)
         from mlip_sweep.comparison.compare import compare as compare_runs
         from mlip_sweep.comparison.runs import last_parent

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_async.config import PLOTS_FILE
 
+CONFIG = {"showSendToCloud": False, "displaylogo": False}  # no button that uploads unpublished results
 MIN_COMPLETE = 2  # trials, below which a plot shows nothing
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def draw(study: optuna.Study, trials: list[FrozenTrial], folder: Path) -> None:
             log.debug("%s was not drawn: %s", title, error)
             continue
         figure.update_layout(title=title)
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts))
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts, config=CONFIG))
     head = f'<head><meta charset="utf-8"><title>{html.escape(study.study_name)}</title></head>'
     lines = ["<!doctype html>", "<html>", head, "<body>", *parts, "</body>", "</html>"]
     (folder / PLOTS_FILE).write_text("\n".join(lines) + "\n")

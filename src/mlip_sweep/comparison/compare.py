@@ -95,13 +95,19 @@ class Comparison:
         places.append(f"open:   {self.where}")
         console.print(Text("\n".join(places)), soft_wrap=True)  # one line each, to be copied
 
-    def markdown(self) -> str:
-        """Verdicts and tables for a page of MLflow's UI, the answer first."""
+    def markdown(self, report: str = "") -> str:
+        """Verdicts and tables for a page of MLflow's UI, the answer first.
+
+        Args:
+            report: address of the report's page; a long page is cut at its end, so that the link stands near the top.
+        """
+        link = f"[Report, with figures to hover over]({report})" if report else ""
         parts = []
         for found in self.verdicts:
             first, *others = findings(found)
             heading = f"**{found.title}**: " if found.title else ""
-            parts += [f"{heading}**{first}**", markdown_table(found, self.declared)]
+            parts += [f"{heading}**{first}**", link, markdown_table(found, self.declared)]
+            link = ""
             parts.append("\n".join(f"- {line}" for line in others))
         return "\n\n".join(part for part in parts if part)
 

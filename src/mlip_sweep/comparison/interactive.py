@@ -7,6 +7,7 @@ errors on each test set.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Final
 
 import numpy as np
@@ -93,8 +94,9 @@ def _survival(found: Verdict, replicas: Mapping[str, Replicas]) -> Interactive |
             x=fraction.index.to_numpy(),
             y=fraction.to_numpy(),
             customdata=np.column_stack([interval, at_risk]),
-            hovertemplate="%{y:.0%} survive %{x:.3g} ps<br>95 %: %{customdata[0]:.0%} to %{customdata[1]:.0%}"
-            "<br>%{customdata[2]:.0f} replicas at risk" + _named(choice),
+            hovertemplate=_named(choice.label)
+            + "%{y:.0%} survive %{x:.3g} ps<br>95 %: %{customdata[0]:.0%} to %{customdata[1]:.0%}"
+            "<br>%{customdata[2]:.0f} replicas at risk",
             **_line(choice, style, place, shape="hv"),
         )
         ended, counts = np.unique(pooled.time[~pooled.failed], return_counts=True)
@@ -104,7 +106,8 @@ def _survival(found: Verdict, replicas: Mapping[str, Replicas]) -> Interactive |
             customdata=counts,
             mode="markers",
             marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": style.colour}},
-            hovertemplate="%{customdata} replicas survived until the end, %{x:.3g} ps (censored)" + _named(choice),
+            hovertemplate=_named(choice.label)
+            + "%{customdata} replicas survived until the end, %{x:.3g} ps (censored)",
             legendgroup=choice.key,
         )
     if not figure.data:
@@ -133,8 +136,8 @@ def _against_time(found: Verdict, name: str) -> Interactive | None:
                 customdata=np.column_stack([both["seed"], both["run_id"].str[:6]]),
                 mode="markers",
                 marker={"color": style.colour, "size": 6, "opacity": 0.5},
-                hovertemplate=f"%{{x:{form}}} {unit}, %{{y:.3g}} ps<br>seed %{{customdata[0]}}, run %{{customdata[1]}}"
-                + _named(choice),
+                hovertemplate=_named(choice.label)
+                + f"%{{x:{form}}} {unit}, %{{y:.3g}} ps<br>seed %{{customdata[0]}}, run %{{customdata[1]}}",
                 legendgroup=choice.key,
             )
     for choice, style in shown:  # means above all dots
@@ -149,7 +152,7 @@ def _against_time(found: Verdict, name: str) -> Interactive | None:
             error_y=_error_bar(y, style, positive=True),
             mode="markers",
             marker={"color": style.colour, "symbol": style.symbol, "size": 11, "line": {"color": "white", "width": 1}},
-            hovertemplate=told + _named(choice),
+            hovertemplate=_named(choice.label) + told,
             legendgroup=choice.key,
         )
     figure.update_yaxes(rangemode="tozero")
@@ -171,7 +174,7 @@ def _landscape(found: Verdict, landscapes: Mapping[str, Landscape], loss: str) -
         figure.add_scatter(
             x=curves[0].t,
             y=np.where(mean > 0, mean, np.nan),
-            hovertemplate=f"%{{y:.3g}} {unit} at t = %{{x:.3g}}" + _named(choice),
+            hovertemplate=_named(choice.label) + f"%{{y:.3g}} {unit} at t = %{{x:.3g}}",
             **_line(choice, style, place),
         )
     if not figure.data:
@@ -226,7 +229,7 @@ def _errors(found: Verdict, quantity: Quantity) -> Interactive | None:
             },
             mode="markers",
             marker={"color": style.colour, "symbol": style.symbol, "size": 9},
-            hovertemplate=f"%{{customdata}} {quantity.milli_unit} on %{{x}}" + _named(choice),
+            hovertemplate=_named(choice.label) + f"%{{customdata}} {quantity.milli_unit} on %{{x}}",
             legendgroup=choice.key,
             offsetgroup=choice.key,
         )
@@ -235,7 +238,9 @@ def _errors(found: Verdict, quantity: Quantity) -> Interactive | None:
     figure.update_yaxes(rangemode="tozero")
     for place in range(1, len(known)):  # between the sets
         figure.add_vline(x=place - 0.5, line={"color": GRID, "width": 1})
-    note = f"Mean over seeds ± standard error; {TRAIN} are the frames that were trained on."
+    note = "Mean over seeds ± standard error" + (
+        f"; {TRAIN}: the frames that were trained on." if TRAIN in known else "."
+    )
     return Interactive(f"errors_{quantity.name}", f"Errors by set of frames, {quantity.name}", note, figure)
 
 
@@ -260,8 +265,8 @@ def _learning(
             y=np.where(values[kept] > 0, values[kept], np.nan),
             mode="lines",
             line={"color": style.colour, "dash": style.dash, "width": 1.3 if style.named else 0.8},
-            hovertemplate=f"%{{y:.4g}} at epoch %{{x}}<br>seed {row['seed']}, run {row['run_id'][:6]}{state}"
-            + f"<extra>{labels.get(key, row['name'])}</extra>",
+            hovertemplate=_named(labels.get(key, row["name"]))
+            + f"%{{y:.4g}} at epoch %{{x}}<br>seed {row['seed']}, run {row['run_id'][:6]}{state}",
             legendgroup=key,
         )
     note = "One line a run. The weights of the lowest validation loss are kept, not those of the end."
@@ -321,9 +326,9 @@ def _line(choice: Choice, style: Style, place: int, shape: str = "linear") -> di
     }
 
 
-def _named(choice: Choice) -> str:
-    """The end of a hover text: the box beside it that names the choice."""
-    return f"<extra>{choice.label}</extra>"
+def _named(label: str) -> str:
+    """The beginning of a hover text: which choice it is, and no second box that says so."""
+    return f"<extra></extra><b>{escape(label)}</b><br>"
 
 
 def _error_bar(known: Estimate, style: Style, *, positive: bool) -> dict[str, object]:

@@ -172,8 +172,7 @@ class _OpenSweep:
         self.rec.artifact(output, "comparison")
         _, best = record_best(self.rec, comparison.verdicts[0], children, self._config)
         page = store.run_page(self.rec.experiment_id, self.rec.run_id, REPORT)
-        report = f"[Report, with figures to hover over]({page})"
-        self.rec.description("\n\n".join([comparison.markdown(), *(f"- {line}" for line in best), report]))
+        self.rec.description("\n\n".join([comparison.markdown(page), *(f"- {line}" for line in best)]))
         comparison.show(self.name)
 
     def _disarm(self) -> None:

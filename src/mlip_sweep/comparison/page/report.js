@@ -6,6 +6,8 @@ for (const figure of document.querySelectorAll("figure")) {
   Plotly.newPlot(figure.querySelector(".plot"), data, layout, {
     responsive: true,
     displaylogo: false,
+    showSendToCloud: false, // unpublished results stay here
+    plotlyServerURL: "",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     toImageButtonOptions: { format: "svg", filename: figure.dataset.name },
   });
