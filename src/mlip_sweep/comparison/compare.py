@@ -106,9 +106,9 @@ class Comparison:
         for found in self.verdicts:
             first, *others = findings(found)
             heading = f"**{found.title}**: " if found.title else ""
-            parts += [f"{heading}**{first}**", link, markdown_table(found, self.declared)]
+            parts += [f"{heading}**{first}**", *others[:1], link, markdown_table(found, self.declared)]
             link = ""
-            parts.append("\n".join(f"- {line}" for line in others))
+            parts.append("\n".join(f"- {line}" for line in others[1:]))
         return "\n\n".join(part for part in parts if part)
 
     def write(self, output: Path | str, *, report: bool = False) -> None:

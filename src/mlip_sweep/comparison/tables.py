@@ -24,6 +24,7 @@ POOLED = (RMSE_FORCES_HIGH_T, RMSE_FORCES_ALL_T, VALIDATION_FORCES)  # the first
 DASH = "–"
 NOT_LEARNT = " †"
 NOT_LEARNT_TOLD = "† has not learnt (forces error above half of the forces themselves): S says nothing of a minimum yet"
+TELLING = 4  # least priority of a column that narrow places show
 NAME_WIDTH = 26  # characters that are left for the names, which are folded
 GAP = 3  # between columns
 SHORT_NAME = 14  # characters of a metric's name that stand in one line
@@ -159,8 +160,8 @@ def terminal_table(
 
 
 def markdown_table(found: Verdict, declared: Sequence[Metric]) -> str:
-    """The choices as a table for a page of MLflow's UI."""
-    columns = table_cells(found, declared)
+    """The choices as a table for a page of MLflow's UI, which has room for the most telling columns."""
+    columns = [column for column in table_cells(found, declared) if column.priority >= TELLING]
     rows = [["#", "choice", *(column.heading.replace("\n", " ") for column in columns)], ["---"] * (len(columns) + 2)]
     for place, (choice, rank) in enumerate(zip(found.choices, ranks(found), strict=True)):
         rows.append([rank, choice.label, *(column.texts[place] for column in columns)])

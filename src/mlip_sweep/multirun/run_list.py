@@ -10,7 +10,9 @@ from mlip_sweep.tracking.views import START_TIME, View, charts, compared, metric
 
 
 def save_view(rec: RunRecord, config: DictConfig) -> None:
-    """Save the view of a multirun, best run first, under the id of its parent run: `store.page_of` finds it there.
+    """Save the view of a multirun under the id of its parent run, where `store.page_of` finds it.
+
+    The run stands first that is the best by what a verdict goes by, or by the objective where nothing of that is measured.
 
     The page of the parent links to it as long as there is nothing else to tell of the multirun.
 
@@ -18,15 +20,22 @@ def save_view(rec: RunRecord, config: DictConfig) -> None:
         rec: Record of the parent run.
         config: Config of the multirun.
     """
+    from mlip_sweep.comparison.verdict import ORDER  # PyTorch takes seconds to import
+    from mlip_sweep.measurement.chosen import declared_by, measurements_of
+
     declared = declared_for(config)
     names = objectives(config)
+    measured = {one.name for one in declared_by(measurements_of(config).values())} if "measurement" in config else set()
+    judged = next((measure for measure in ORDER if measure.metric in measured), None)  # as the verdict is reached
+    by_objective = (metric(names[0]), not maximised(config, names, declared)[0]) if names else (START_TIME, False)
+    order_by, ascending = (metric(judged.metric), not judged.more_is_better) if judged else by_objective
     params = varied_keys(config.hydra) or FIRST[:2]
     view = View(
         name=rec.stored_name(),
         columns=compared(names, declared, params),
         runs=f"{read.filed_under(rec.run_id)} AND {read.CURRENT}",
-        order_by=metric(names[0]) if names else START_TIME,
-        ascending=bool(names) and not maximised(config, names, declared)[0],
+        order_by=order_by,
+        ascending=ascending,
         charts=charts(names, params),
     )
     store.save_view(rec.uri, rec.experiment_id, rec.run_id, view)
