@@ -12,8 +12,7 @@ from mlip_sweep.tracking.views import START_TIME, View, charts, compared, metric
 def save_view(rec: RunRecord, config: DictConfig) -> None:
     """Save the view of a multirun under the id of its parent run, where `store.page_of` finds it.
 
-    The run stands first that is the best by what a verdict goes by, or by the objective where nothing of that is measured.
-
+    The run stands first that is the best by what a verdict goes by, or by the objective where none of that is measured.
     The page of the parent links to it as long as there is nothing else to tell of the multirun.
 
     Args:
