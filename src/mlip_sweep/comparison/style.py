@@ -6,7 +6,8 @@ from typing import Final
 
 from mlip_sweep.comparison.verdict import Choice
 
-# Okabe & Ito's palette without its yellow, which is too light for lines; dashes tell apart what repeats a colour.
+# Okabe & Ito's palette without its yellow, which is too light for lines. Neighbours have different dashes too, so that
+# of two curves that coincide both are seen; since 7 and 3 have no common factor, 21 choices look each their own.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES: Final = (("-", "solid", ""), ((0, (5, 2)), "dash", "8 3"), ((0, (1.2, 1.4)), "dot", "2 2"))
 MARKERS: Final = (("o", "circle"), ("s", "square"), ("^", "triangle-up"))
@@ -59,7 +60,6 @@ def line_width(style: Style, place: int) -> float:
 def _style(place: int) -> Style:
     if place >= NAMED:
         return Style()
-    turn = place // len(COLOURS)
-    dashes, dash, strokes = DASHES[turn]
-    marker, symbol = MARKERS[turn]
+    dashes, dash, strokes = DASHES[place % len(DASHES)]
+    marker, symbol = MARKERS[place % len(MARKERS)]
     return Style(COLOURS[place % len(COLOURS)], dashes, dash, strokes, marker, symbol, named=True)

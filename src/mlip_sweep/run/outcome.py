@@ -29,14 +29,21 @@ log = logging.getLogger(__name__)
 class Outcome:
     """Takes the reports of measurements: records them, and keeps their metrics.
 
+    Args:
+        rec: of the run.
+        name: by which a reader knows the run.
+        alone: whether all is told of it, and where it is kept; a run of a sweep is told in one line, among others.
+
     Attributes:
         metrics: all that were measured so far, by name.
         declared: the declarations of the measurements that were taken.
         summaries: tables for a reader, by the names of the measurements.
     """
 
-    def __init__(self, rec: RunRecord) -> None:
+    def __init__(self, rec: RunRecord, name: str, *, alone: bool = True) -> None:
         self._rec = rec
+        self._name = name
+        self._alone = alone
         self.metrics: dict[str, float] = {}
         self.declared: list[Metric] = []
         self.summaries: dict[str, pd.DataFrame] = {}
@@ -50,21 +57,24 @@ class Outcome:
         self.declared += measurement.metrics
         if report.summary is not None:
             self.summaries[name] = report.summary
-        log.info("%s: measured in %.0f s", name, report.metrics.get(wall_time(name), math.nan))
+        if self._alone:
+            log.info("%s: measured in %.0f s", name, report.metrics.get(wall_time(name), math.nan))
         for note in report.notes:
-            log.warning("%s: %s", name, note)
+            log.warning("%s: %s", name if self._alone else f"{self._name}: {name}", note)
 
-    def summarise(self, name: str, *, tell_where: bool = True) -> None:
+    def summarise(self) -> None:
         """Say what was found, on the terminal and on the run's page, and where it is kept."""
         lines = headlines(self.metrics, self.declared)
         tables = [as_markdown(table) for table in self.summaries.values()]
         self._rec.description("\n\n".join(part for part in (headline_table(lines), *tables, self._context()) if part))
+        if not self._alone:
+            log.info("%s: %s", self._name, "; ".join(lines) or "done")
+            return
         for line in lines:
-            log.info("%s: %s", name, line)
+            log.info("%s: %s", self._name, line)
         for table in self.summaries.values():
-            log.info("%s:\n%s", name, as_text(table))
-        if tell_where:
-            log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
+            log.info("%s:\n%s", self._name, as_text(table))
+        log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
 
     def _context(self) -> str:
         """What the numbers are of, and where those to compare them with are: one line, since MLflow shows few."""
@@ -75,13 +85,13 @@ class Outcome:
             parts.append(f"[all runs of the sweep]({page})")
         return SEPARATOR.join(parts)
 
-    def conclude(self, name: str, plan: "Plan", *, tell_where: bool = True) -> float | list[float]:
+    def conclude(self, plan: "Plan") -> float | list[float]:
         """Summarise, and record and return what the config's `objective` asks for.
 
         Raises:
             InputError: there is no such metric, or it is not finite.
         """
-        self.summarise(name, tell_where=tell_where)
+        self.summarise()
         values = returned_values(self.metrics, plan.resolved["objective"])
         self._rec.metrics(
             {objective_metric(key): objective_value(key, self.metrics) for key in plan.settings.objectives}
@@ -124,7 +134,8 @@ def as_text(table: pd.DataFrame) -> str:
         shown.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
     console = Console(file=io.StringIO(), width=100)
     console.print(shown)
-    return console.file.getvalue().strip().rstrip("\n")  # type: ignore[attr-defined]
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
 
 
 def returned_values(metrics: Mapping[str, float], wanted: str | Sequence[str]) -> float | list[float]:

@@ -79,9 +79,9 @@ def remeasure(
         if compiled:
             with rec.phase("compile"):
                 compile_potential(model, collate(dataset.graphs("train", model.cutoff)[:5]), training=False)
-        outcome = Outcome(rec)
+        outcome = Outcome(rec, "measured again")
         measure(measurements, dataset, outcome, model)
-        outcome.summarise("measured again")
+        outcome.summarise()
     return outcome.metrics
 
 

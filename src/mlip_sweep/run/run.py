@@ -71,7 +71,7 @@ def run(
             rec.describe_data(data.dataset, data.checksum)
             rec.metrics({wall_time("data"): data.seconds})
             start.claim(rec)
-            outcome = Outcome(rec)
+            outcome = Outcome(rec, name, alone=parent_run_id is None)  # a sweep tells it once, at its end
             train(
                 plan,
                 data,
@@ -86,7 +86,7 @@ def run(
                 ],
                 outcome=outcome,
             )
-            values = outcome.conclude(name, plan, tell_where=parent_run_id is None)  # a sweep tells it once, at its end
+            values = outcome.conclude(plan)
             if parent_run_id is None:  # of a sweep, the best is registered
                 _register(plan, rec.uri, rec.stored_tags().get("model"))
     return values
