@@ -99,14 +99,14 @@ class Comparison:
         """Verdicts and tables for a page of MLflow's UI, the answer first.
 
         Args:
-            report: address of the report's page; a long page is cut at its end, so that the link stands near the top.
+            report: address of the report's page. The link stands beside the answer, since the UI folds the rest away.
         """
-        link = f"[Report, with figures to hover over]({report})" if report else ""
+        link = f" – [report, with figures to hover over]({report})" if report else ""
         parts = []
         for found in self.verdicts:
             first, *others = findings(found)
             heading = f"**{found.title}**: " if found.title else ""
-            parts += [f"{heading}**{first}**", *others[:1], link, markdown_table(found, self.declared)]
+            parts += [f"{heading}**{first}**{link}", *others[:1], markdown_table(found, self.declared)]
             link = ""
             parts.append("\n".join(f"- {line}" for line in others[1:]))
         return "\n\n".join(part for part in parts if part)
