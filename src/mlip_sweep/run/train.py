@@ -21,6 +21,7 @@ from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.run.start import Fresh, Resumed
 from mlip_sweep.tracking.models import log_model
 from mlip_sweep.tracking.run import RunRecord
+from mlip_sweep.training.cohort import membership
 from mlip_sweep.training.fit import LAST, Kept, accelerator, fit
 from mlip_sweep.training.metrics import (
     ENERGY_OFFSET_FITTED,

@@ -12,6 +12,7 @@ from torch import Tensor
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.targets import ENERGY, QUANTITIES, residuals
+from mlip_sweep.training.cohort import Shared
 from mlip_sweep.training.energy_shift import EnergyErrors
 from mlip_sweep.training.loss import Loss, MeanSquares
 from mlip_sweep.training.metrics import LEARNING_RATE, TRAIN_LOSS, VALIDATION_LOSS, validation_rmse
@@ -82,7 +83,10 @@ class TrainingModule(pl.LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the parameters alone: forces made the positions a leaf too, and theirs would cost more work."""
-        loss.backward(inputs=self._trained)
+        if isinstance(self.model.compiled, Shared):
+            self.model.compiled.backward(loss, self._trained)
+        else:
+            loss.backward(inputs=self._trained)
         loss.detach_()  # Lightning keeps the loss until the next step; its graph can go now
 
     def on_train_epoch_end(self) -> None:
