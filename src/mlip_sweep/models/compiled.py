@@ -9,7 +9,7 @@ they are shown, and torch keeps the compiled kernels on disk for the next proces
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class Compiled:
         model = self._model
         if min(len(geometry.positions), geometry.edge_index.shape[1]) < SMALLEST:
             return model.derive(states, geometry)
-        tensors = _tensors(geometry)
+        tensors = geometry_tensors(geometry)
         key = (model.training, geometry.positions.device)
         if key not in self._programs:
             self._programs[key] = _program(model, tensors, self._backend)
@@ -118,19 +118,18 @@ def compile_potential(model: Potential, batch: GraphBatch, *, training: bool, ba
 
 def _program(model: Potential, tensors: tuple[Tensor, ...], backend: str) -> Program:
     """The program of a model's architecture and mode, made where there is none yet."""
-    architecture = {name: value for name, value in model.hyperparameters.items() if name != "seed"}
     device = str(tensors[0].device)
-    key = json.dumps([architecture, model.training, device, backend], sort_keys=True, default=repr)
-    program = _programs.get(key) if architecture else None
+    key = json.dumps([model.architecture, model.training, device, backend], sort_keys=True, default=repr)
+    program = _programs.get(key) if model.architecture else None
     if program is None:
-        graph, states = _written_out(model, tensors)
+        graph, states = written_out(model, tensors, VARYING_AXES)
         program = _programs[key] = Program(torch.compile(graph, backend=backend), states)
         if len(_programs) > KEPT:
             del _programs[next(iter(_programs))]
     return program
 
 
-def _tensors(geometry: Geometry) -> tuple[Tensor, ...]:
+def geometry_tensors(geometry: Geometry) -> tuple[Tensor, ...]:
     """A geometry as the inputs of a program, in the order of `VARYING_AXES`."""
     return (
         geometry.positions.detach(),
@@ -140,8 +139,19 @@ def _tensors(geometry: Geometry) -> tuple[Tensor, ...]:
     )
 
 
-def _written_out(model: Potential, tensors: tuple[Tensor, ...]) -> tuple[fx.GraphModule, tuple[str, ...]]:
-    """A model's `derive` as a graph of plain operations of (states, geometry), and the names of those states."""
+def written_out(
+    model: Potential, tensors: tuple[Tensor, ...], varying: Sequence[int | None]
+) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    """A model's `derive` as a graph of plain operations of (states, geometry).
+
+    Args:
+        model: The potential, in the mode that the graph is for.
+        tensors: A geometry, as of `geometry_tensors`.
+        varying: The axis of each of them that may have any length in what the graph is shown; None where none may.
+
+    Returns:
+        The graph, and the names of the states that it takes before the geometry.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
@@ -156,7 +166,7 @@ def _written_out(model: Potential, tensors: tuple[Tensor, ...]) -> tuple[fx.Grap
     # traces what Dynamo hands it (https://github.com/pytorch/pytorch/pull/96437).
     symbols = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     fake = [symbols.from_tensor(state, static_shapes=True) for state in own.values()]
-    for tensor, axis in zip(tensors, VARYING_AXES, strict=True):
+    for tensor, axis in zip(tensors, varying, strict=True):
         sizes = [DimDynamic.DYNAMIC if k == axis else DimDynamic.STATIC for k in range(tensor.dim())]
         fake.append(symbols.from_tensor(tensor, symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes)))
     with symbols:

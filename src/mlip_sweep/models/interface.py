@@ -66,6 +66,7 @@ class Potential(nn.Module, ABC):
       which has no batching rules for `aten::sym_size` and `aten::sym_numel` (torch 2.13).
     - As it is, it does not either: `torch.vmap` refuses the libraries' `scatter_add_` into a tensor that they made
       themselves, and MACE's `requires_grad_` (https://docs.pytorch.org/docs/stable/func.ux_limitations.html).
+      Written out with fixed shapes and without operations in place, it does (`mlip_sweep.models.mapped`).
 
     A subclass also says what there is to know of its architecture, so that nothing else has to. It can be imported
     where its library is missing: the library is imported in the constructor.
@@ -74,6 +75,8 @@ class Potential(nn.Module, ABC):
         library: What it is computed by; None where nothing else is needed.
         weights_belong_to_e3nn: Whether the weights mean something only under the version of e3nn that they were trained
             under, since versions differ in the signs of Wigner-3j tensors.
+        held_by_states: Hyperparameters whose whole effect is on the states, so that models which differ in nothing else
+            can share a program.
         small: Hyperparameters that make any config narrow enough for tests, at the config's depth and orders.
         smallest: Hyperparameters that leave as little to compile as the architecture allows.
         cutoff: The radius of an atom's neighbourhood, Å.
@@ -85,6 +88,7 @@ class Potential(nn.Module, ABC):
 
     library: ClassVar[Library | None] = None
     weights_belong_to_e3nn: ClassVar[bool] = False
+    held_by_states: ClassVar[frozenset[str]] = frozenset({"seed"})
     small: ClassVar[Mapping[str, int]] = {}
     smallest: ClassVar[Mapping[str, int]] = {}
 
@@ -122,6 +126,11 @@ class Potential(nn.Module, ABC):
             are laid out; an architecture that lays out others says how.
         """
         return layer_layout(parameter, module, key)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What decides the operations of the network: its hyperparameters without those that its states hold."""
+        return {name: value for name, value in self.hyperparameters.items() if name not in self.held_by_states}
 
     def elements(self, geometry: Geometry) -> Tensor:
         """Index of each atom's element among `atomic_numbers`, (N,) int64."""

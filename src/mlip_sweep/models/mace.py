@@ -42,6 +42,7 @@ class MACE(Potential):
 
     library = Library(distribution="mace-torch", extra="mace")
     weights_belong_to_e3nn = True
+    held_by_states = frozenset({"seed", "avg_num_neighbors"})
     small: ClassVar[Mapping[str, int]] = {"num_channels": 4, "radial_mlp_width": 8}
     smallest: ClassVar[Mapping[str, int]] = {"num_interactions": 1, "num_channels": 2, "max_ell": 1, "correlation": 1}
 
@@ -98,6 +99,11 @@ class MACE(Potential):
             )
             if bessel_trainable:  # mace-torch has no argument for it
                 self.network.radial_embedding.bessel_fn = BesselBasis(cutoff, num_bessels, trainable=True)
+            for interaction in self.network.interactions:
+                # A number in the library. As a buffer it is a state, not a constant of the programs made of the model.
+                del interaction.avg_num_neighbors
+                neighbours = torch.tensor(avg_num_neighbors)
+                interaction.register_buffer("avg_num_neighbors", neighbours, persistent=False)
 
     def atomic_energies(self, geometry: Geometry) -> Tensor:
         """Energies of atoms in the network's units, (N,)."""

@@ -35,6 +35,7 @@ class NequIP(Potential):
 
     library = Library(distribution="nequip", extra="nequip")
     weights_belong_to_e3nn = True
+    held_by_states = frozenset({"seed", "avg_num_neighbors"})
     small: ClassVar[Mapping[str, int]] = {"num_features": 4, "radial_mlp_width": 8}
     smallest: ClassVar[Mapping[str, int]] = {"num_layers": 1, "num_features": 2}
 
