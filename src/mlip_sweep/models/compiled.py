@@ -9,7 +9,8 @@ they are shown, and torch keeps the compiled kernels on disk for the next proces
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,21 +100,35 @@ def compile_potential(model: Potential, batch: GraphBatch, *, training: bool, ba
     model.compiled = Compiled(model, backend)
     parameters = [p for p in model.parameters() if p.requires_grad]
     try:
-        model.eval()(batch)
-        if training and parameters:
-            prediction = model.train()(batch)
-            scalar = prediction.energy.sum() + prediction.forces.square().sum()
-            torch.autograd.grad(scalar, parameters, allow_unused=True)
-    except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.CppCompileError, OSError) as error:
+        with compiler_needed():
+            model.eval()(batch)
+            if training and parameters:
+                prediction = model.train()(batch)
+                scalar = prediction.energy.sum() + prediction.forces.square().sum()
+                torch.autograd.grad(scalar, parameters, allow_unused=True)
+    except InputError:
         model.compiled = None
+        raise
+    finally:
+        model.train(before)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def compiler_needed() -> Iterator[None]:
+    """What is done inside may compile.
+
+    Raises:
+        InputError: torch.compile does not work here, as a rule because there is no C++ compiler.
+    """
+    try:
+        yield
+    except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.CppCompileError, OSError) as error:
         reason = " ".join(str(error).partition("\n\n")[0].split())  # what follows is advice for torch's developers
         raise InputError(
             f"trainer.compile=true: torch.compile does not work here ({type(error).__name__}: {reason}); install a C++ "
             "compiler such as g++, or set trainer.compile=false"
         ) from error
-    finally:
-        model.train(before)
-    return time.perf_counter() - start
 
 
 def _program(model: Potential, tensors: tuple[Tensor, ...], backend: str) -> Program:

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from mlip_sweep.data.graphs import Geometry, GraphBatch
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.compiled import geometry_tensors, written_out
+from mlip_sweep.models.compiled import compiler_needed, geometry_tensors, written_out
 from mlip_sweep.models.interface import Potential, Prediction, States
 
 KEPT = 8  # programs that a process keeps for later members
@@ -86,9 +86,7 @@ class MappedPotential:
         InputError: A member is of another architecture, shape, precision or device than the first.
     """
 
-    def __init__(
-        self, members: Sequence[Potential], *, rooms: Sequence[Room] = (), backend: str | None = None
-    ) -> None:
+    def __init__(self, members: Sequence[Potential], *, rooms: Sequence[Room] = (), backend: str | None = None) -> None:
         check_alike(members)
         self.members = tuple(members)
         self._rooms = tuple(rooms)
@@ -115,10 +113,18 @@ class MappedPotential:
             KeyError: A name is of no parameter, and of no buffer in which members may differ.
             ValueError: Some members are in training mode and some are not.
         """
+        energies, forces = self.derive(states, batch.geometry())
+        total = energies.new_zeros(len(self.members), batch.n_systems)
+        return Prediction(energy=total.index_add(1, batch.system, energies), forces=forces)
+
+    def derive(self, states: Sequence[States], geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """As `predict`, but energies of atoms, (K, N) eV, and forces, (K, N, 3) eV/Å.
+
+        A state that is the member's own tensor may be given whatever its name.
+        """
         first = self.members[0]
         if any(member.training is not first.training for member in self.members):
             raise ValueError("some members are in training mode and some are not; call train() or eval() on all")
-        geometry = batch.geometry()
         size = Room(len(geometry.positions), geometry.edge_index.shape[1])
         room = next((room for room in self._rooms if room.holds(size)), size.rounded())
         tensors = _padded(geometry, room, first)
@@ -126,26 +132,27 @@ class MappedPotential:
         if key not in self._programs:
             self._programs[key] = _program(self.members, self._stacked, tensors, room, self._backend)
         program = self._programs[key]
-        inputs = self._inputs(states, program)
-        if first.training:
+        with torch.set_grad_enabled(first.training and torch.is_grad_enabled()), compiler_needed():
+            inputs = self._inputs(states, program)
+            if not first.training:
+                inputs = [state.detach() for state in inputs]  # what asks for gradients is another case to compile
             energies, forces = program.run(*inputs, *tensors)
-        else:
-            with torch.no_grad():
-                energies, forces = program.run(*(state.detach() for state in inputs), *tensors)
-        energies, forces = energies[:, : size.atoms], forces[:, : size.atoms]  # (K, N), (K, N, 3)
-        total = energies.new_zeros(len(self.members), batch.n_systems)
-        return Prediction(energy=total.index_add(1, batch.system, energies), forces=forces)
+        return energies[:, : size.atoms], forces[:, : size.atoms]
 
     def _inputs(self, states: Sequence[States], program: Program) -> list[Tensor]:
         """The states that a program takes: stacked where members have their own, else the first member's."""
         own = [member.states() for member in self.members]
-        for given in states:
-            if not given.keys() <= self._stacked:
-                wrong = sorted(given.keys() - self._stacked)
+        for mine, given in zip(own, states, strict=True):
+            wrong = sorted(
+                name for name, state in given.items() if name not in self._stacked and state is not mine.get(name)
+            )
+            if wrong:
                 raise KeyError(f"{wrong} are no parameters, nor buffers in which members may differ")
-        rows = [{**mine, **given} for mine, given in zip(own, states, strict=True)]
+        members = list(zip(own, states, strict=True))
         return [
-            torch.stack([row[name] for row in rows]) if name in self._stacked else own[0][name]
+            torch.stack([given.get(name, mine[name]) for mine, given in members])
+            if name in self._stacked
+            else own[0][name]
             for name in program.states
         ]
 

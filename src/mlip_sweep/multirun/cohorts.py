@@ -60,7 +60,9 @@ def launch(
         told = "; ".join(" ".join(filter_overrides(jobs[place])) for place in places)
         log.info(f"cohort {number}: {len(places)} run{'s' if len(places) > 1 else ''} together: {told}")
     if len(cohorts) > 1:
-        log.info(f"runs form {len(cohorts)} cohorts, since they differ in {_differences(composed)} or number more than {size}")
+        log.info(
+            f"runs form {len(cohorts)} cohorts, since they differ in {_differences(composed)} or number more than {size}"
+        )
     state = Singleton.get_state()
     works = [partial(_run_cohort, context, task, [composed[place] for place in places], state) for places in cohorts]
     returns: dict[int, JobReturn] = {}

@@ -67,7 +67,11 @@ def train(
         model = build(plan, data)
         rec.metrics({PARAMETERS: sum(p.numel() for p in model.parameters())})
     graphs = dataset.graphs("train", model.cutoff)
-    if settings.compile:
+    member = membership()
+    if member is not None:
+        model.to(accelerator(settings.accelerator))
+        member.share(model, compiled=settings.compile)
+    elif settings.compile:
         log.info("%s: compiling, which takes minutes the first time", name)
         with rec.phase("compile"):
             model.to(accelerator(settings.accelerator))

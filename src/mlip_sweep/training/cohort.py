@@ -203,12 +203,14 @@ class Forward:
         models = [request.model for request in requests]
         states = [request.states for request in requests]
         together = _Together(len(requests))
-        if len(requests) == 1 and requests[0].backend is None:
-            energies, forces = (one[None] for one in models[0].derive(states[0], requests[0].geometry))
-        else:
-            program = requests[0].cohort.program_of(models, requests[0].backend)
-            energies, forces = program.derive(states, requests[0].geometry)
-        if models[0].training:
+        training = models[0].training
+        with torch.set_grad_enabled(training):  # whatever the thread is doing that serves
+            if len(requests) == 1 and requests[0].backend is None:
+                energies, forces = (one[None] for one in models[0].derive(states[0], requests[0].geometry))
+            else:
+                program = requests[0].cohort.program_of(models, requests[0].backend)
+                energies, forces = program.derive(states, requests[0].geometry)
+        if training:
             together.outputs = (energies, forces)
             together.parameters = [[p for p in model.parameters() if p.requires_grad] for model in models]
         return [Answer(energies[k].detach(), forces[k].detach(), together, k) for k in range(len(requests))]
@@ -280,7 +282,9 @@ class Shared:
 
     def __call__(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """As `Potential.derive`; in training, the loss of what it gives is to be derived by `backward`."""
-        answer: Answer = self._member.ask(Forward(self._member.cohort, self._kind, self._model, states, geometry, self._backend))
+        answer: Answer = self._member.ask(
+            Forward(self._member.cohort, self._kind, self._model, states, geometry, self._backend)
+        )
         if not self._model.training:
             return answer.energies, answer.forces
         energies, forces = answer.energies.requires_grad_(), answer.forces.requires_grad_()
