@@ -208,8 +208,11 @@ class Forward:
             if len(requests) == 1 and requests[0].backend is None:
                 energies, forces = (one[None] for one in models[0].derive(states[0], requests[0].geometry))
             else:
-                program = requests[0].cohort.program_of(models, requests[0].backend)
-                energies, forces = program.derive(states, requests[0].geometry)
+                # A program is made for a number of members. As members leave, few numbers occur: those that are missing
+                # to the next power of two are computed twice, which costs less than a new program.
+                missing = (1 << (len(models) - 1).bit_length()) - len(models)
+                program = requests[0].cohort.program_of(models + models[-1:] * missing, requests[0].backend)
+                energies, forces = program.derive(states + states[-1:] * missing, requests[0].geometry)
         if training:
             together.outputs = (energies, forces)
             together.parameters = [[p for p in model.parameters() if p.requires_grad] for model in models]
@@ -300,8 +303,12 @@ class Shared:
         filled = [torch.zeros_like(o) if one is None else one for one, o in zip(by, outputs, strict=True)]
         gradients = self._member.ask(Backward(answer, *filled))
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+            if gradient is None:
+                continue
+            if parameter.grad is None:  # laid out as the parameter is: fused optimisers go through both as they lie
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
+            else:
+                parameter.grad += gradient
 
 
 def _equal(a: Geometry, b: Geometry) -> bool:

@@ -1,0 +1,117 @@
+"""Trainings that go in step: each member's numbers are those that it has alone, and what happens to one is its own."""
+
+from functools import partial
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from samples import architectures, ethanol_dataset, small_model
+from test_fit import RECIPES, recipe, settings
+
+from mlip_sweep.data.graphs import collate
+from mlip_sweep.models.targets import residuals
+from mlip_sweep.training.cohort import Cohort, membership
+from mlip_sweep.training.fit import fit
+
+DATASET = ethanol_dataset()
+
+
+def train(folder, seed, name="none", architecture="nequip", callbacks=(), dtype="float64", **changes):
+    """A whole training of one member, or of a run alone."""
+    model = small_model(architecture, DATASET, seed=seed, dtype=dtype)
+    if (member := membership()) is not None:
+        member.share(model)
+    graphs = [DATASET.graphs(split, model.cutoff) for split in ("train", "validation")]
+    chosen = settings(resume=False, **changes)
+    kept = fit(model, *graphs, recipe(name), chosen, seed=0, folder=folder, callbacks=callbacks)
+    return model, kept
+
+
+def together(works):
+    members = Cohort(works).run()
+    return [member.error or member.result for member in members]
+
+
+@pytest.mark.parametrize("architecture", architectures())
+def test_a_member_equals_the_run_alone_whatever_the_others_do(architecture, tmp_path):
+    """Other seeds, averagings, weight cycles and numbers of epochs in one cohort."""
+    plans = [{"seed": place, "name": name} for place, name in enumerate(RECIPES)] + [{"seed": 9, "max_epochs": 3}]
+    works = [
+        partial(train, tmp_path / f"member{place}", architecture=architecture, **plan)
+        for place, plan in enumerate(plans)
+    ]
+    for place, (plan, (model, kept)) in enumerate(zip(plans, together(works), strict=True)):
+        alone, kept_alone = train(tmp_path / f"alone{place}", architecture=architecture, **plan)
+        assert kept.epoch == kept_alone.epoch
+        assert kept.validation_loss == pytest.approx(kept_alone.validation_loss, rel=1e-9)
+        for ours, its in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours, its, rtol=1e-9, atol=1e-10)
+
+
+def test_single_precision_goes_the_same_way(tmp_path):
+    """A fused optimiser goes through gradients as they lie in memory: a layout of their own would go unnoticed."""
+    works = [partial(train, tmp_path / str(seed), seed, dtype="float32") for seed in range(2)]
+    for seed, (_, kept) in enumerate(together(works)):
+        _, alone = train(tmp_path / f"alone{seed}", seed, dtype="float32")
+        assert kept.validation_loss == pytest.approx(alone.validation_loss, rel=1e-3)
+
+
+class FailsError(Exception):
+    pass
+
+
+class Fails(Callback):
+    """Fails in its second epoch."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise FailsError
+
+
+def test_a_member_that_fails_leaves_the_others_as_they_were(tmp_path):
+    works = [partial(train, tmp_path / "a", 0, callbacks=[Fails()]), partial(train, tmp_path / "b", 1)]
+    failed, (_, kept) = together(works)
+    assert isinstance(failed, FailsError)
+    assert kept.validation_loss == pytest.approx(train(tmp_path / "alone", 1)[1].validation_loss, rel=1e-9)
+
+
+def test_members_with_other_batches_or_networks_are_served_too():
+    """They ask for different things, and each hears its own."""
+
+    def work(width, frames):
+        model = small_model("nequip", DATASET, num_features=width).train()
+        membership().share(model)
+        batch = collate(DATASET.graphs("train", model.cutoff)[frames])
+        parameters = list(model.parameters())
+        loss = residuals(model, batch)["forces"].square().mean()
+        model.compiled.backward(loss, parameters)
+        shared = [p.grad.clone() for p in parameters]
+        model.compiled = None
+        model.zero_grad()
+        residuals(model, batch)["forces"].square().mean().backward(inputs=parameters)
+        for ours, own in zip(shared, parameters, strict=True):
+            torch.testing.assert_close(ours, own.grad, rtol=1e-9, atol=1e-12)
+        return "done"
+
+    works = [partial(work, *of) for of in ((4, slice(0, 2)), (4, slice(2, 5)), (6, slice(0, 2)), (4, slice(0, 2)))]
+    assert together(works) == ["done"] * 4
+
+
+def test_the_state_of_the_process_is_each_member_s_own():
+    state = {"owner": None}
+
+    def surroundings():
+        owner = state["owner"]
+        return lambda: state.update(owner=owner)
+
+    def work(name):
+        state["owner"] = name
+        model = small_model("nequip", DATASET)
+        membership().share(model)
+        for _ in range(3):
+            model(collate(DATASET.graphs("train", model.cutoff)[:1]))
+            assert state["owner"] == name
+        return name
+
+    members = Cohort([partial(work, name) for name in "abc"], surroundings).run()
+    assert [member.result for member in members] == ["a", "b", "c"]
