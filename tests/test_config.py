@@ -11,7 +11,7 @@ from mlip_sweep.data import molecules
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import measurements_of, shipped_measurements
 from mlip_sweep.run.plan import make_plan
-from mlip_sweep.training.loss import losses_of
+from mlip_sweep.training.loss import fits_energy_shift, losses_of
 
 
 def composed(*overrides: str):
@@ -19,9 +19,11 @@ def composed(*overrides: str):
         return compose("run", overrides=list(overrides))
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_the_papers_but_for_the_loss_which_has_a_choice_of_its_own():
     settings = parse(composed())
-    assert [loss.weights for loss in losses_of(composed().loss)] == [{"energy": 1.0, "forces": 1000.0}] * 2
+    paper_loss = composed("loss=paper").loss
+    assert [loss.weights for loss in losses_of(paper_loss)] == [{"energy": 1.0, "forces": 1000.0}] * 2
+    assert fits_energy_shift(composed().loss) and not fits_energy_shift(paper_loss)
     assert (settings.trainer.gradient_clip, settings.trainer.plateau_factor) == (10.0, 0.8)
     assert settings.trainer.plateau_patience == 50
     paper = composed("measurement=paper").measurement
@@ -30,7 +32,8 @@ def test_defaults_are_the_papers():
     assert (paper.stability.replicas, paper.stability.duration_ps, paper.stability.temperature_K) == (30, 6.0, 1600.0)
     optimizer = composed().optimizer
     assert (optimizer.lr, optimizer.weight_decay) == (0.005, 5e-7)
-    swa = composed("averaging=swa", "loss=weight_cycle")
+    swa = composed("averaging=swa", "loss=paper_weight_cycle")
+    assert swa.loss.cycle == composed("loss=weight_cycle").loss.cycle
     assert swa.averaging.learning_rate == swa.loss.cycle.learning_rate == 0.001
     assert (swa.loss.cycle.energy_weight, swa.loss.cycle.forces_weight) == (1000.0, 1.0)
 

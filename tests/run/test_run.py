@@ -56,6 +56,9 @@ def lost(monkeypatch):
     return lose_node
 
 
+HIGH_T = (("forces", "meV_A"), ("energy", "meV_atom"))
+
+
 def test_a_run_returns_what_it_recorded(composed, tmp_path):
     cfg = composed(ACCURACY, "objective=[validation/loss, rmse_forces_1200K_meV_A]")
     loss, rmse = run(cfg, tmp_path, choices={"model": "nequip", "averaging": "none"})
@@ -70,9 +73,15 @@ def test_a_run_returns_what_it_recorded(composed, tmp_path):
     assert (tmp_path / "model" / "checkpoint.pt").is_file() and (tmp_path / LAST).is_file()
     # Parameters are as typed; a choice that nobody has told is the function that its config names.
     assert [stored.params[key] for key in ("model", "averaging", "dataset")] == ["nequip", "none", "extxyz"]
-    table, context = stored.tags["mlflow.note.content"].split("\n\n")
-    high = stored.metrics["rmse_forces_high_T_meV_A"]
-    assert table.splitlines()[2:] == [f"| forces RMSE, high T&emsp; | **{high:.0f} meV/Å** |"]
+    table, errors, context = stored.tags["mlflow.note.content"].split("\n\n")
+    high, energy = (stored.metrics[f"rmse_{name}_high_T_{unit}"] for name, unit in HIGH_T)
+    assert table.splitlines()[2:] == [
+        f"| forces RMSE, high T&emsp; | **{high:.0f} meV/Å** |",
+        f"| energy RMSE, high T&emsp; | **{energy:.1f} meV/atom** |",
+    ]
+    assert [line.split("|")[1].strip() for line in errors.splitlines()[2:]] == [
+        *("300K", "1200K", "train", "all_T", "high_T")
+    ]
     assert context.endswith(" · frames: train 7, validation 1, 300K 8, 1200K 8")
 
 
@@ -279,8 +288,11 @@ def test_an_interrupted_trial_is_gone_on_with_in_another_folder(composed, tmp_pa
 def test_what_a_folder_trains_follows_the_metrics_of_its_pruning(composed, tmp_path):
     """The callback of `pruning` records the cheap entropy beside the losses, and reports it to the trial."""
     heard = []
-    cfg = composed("trainer.max_epochs=3", "pruning=loss_entropy", "pruning.every=2", "pruning.directions=1")
+    learnt = 150  # epochs; before that there is no entropy to tell
+    cfg = composed(
+        f"trainer.max_epochs={learnt + 1}", "pruning=loss_entropy", f"pruning.every={learnt}", "pruning.directions=1"
+    )
     run(cfg, tmp_path, trial=lambda value, step, *, more_is_better, told: heard.append((value, step, more_is_better)))
     ((value, step, more_is_better),) = heard
-    assert (step, more_is_better) == (2, True)
+    assert (step, more_is_better) == (learnt, True)
     assert only_run(cfg).metrics["intermediate/loss_entropy"] == pytest.approx(value)

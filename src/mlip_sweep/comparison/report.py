@@ -258,7 +258,8 @@ def _thermostat(params: Mapping[str, str]) -> str:
     constant = float(params.get("measurement.stability.thermostat_fs", "250"))
     return (
         f" The Berendsen thermostat, with its time constant of {constant:g} fs, needs about "
-        f"{TO_TARGET * constant / 1000.0:.1f} ps to bring a molecule to its target: failures before that happen at the "
+        f"{TO_TARGET * constant / 1000.0:.1f} ps to bring a molecule to within a "
+        "tenth of its target: failures before that happen at the "
         "temperature that was reached by then, which is lower."
     )
 
