@@ -1,186 +1,178 @@
-"""Many members of one architecture as one program: every operation is done for all of them at once.
+"""Potentials of one architecture in one program: every operation is done for all of them at once.
 
-A batch of small graphs keeps a processor busy for less time than the hundreds of calls that it takes. Members that share
-an architecture and see the same batch can share those calls: K sets of weights are stacked along a leading axis, the
-geometry stands once, and each operation runs over that axis.
+A batch of small graphs keeps a processor busy for less time than the hundreds of calls that it takes. Potentials that
+share an architecture can share the calls: their weights are stacked along a leading axis of K, their geometries too,
+and each operation runs over that axis.
 
-`Potential.derive` is written out as a graph of plain operations (`mlip_sweep.models.compiled`), forces among them, freed
-of operations in place, and mapped over the axis of members by `torch.vmap`. The result is a graph again, which runs as it
-is or through torch.compile. Its shapes are fixed, since `torch.vmap` has no rules for symbolic ones; so geometries are
-padded to a few sizes, with atoms that have no neighbours and with edges beyond the cutoff, which change nothing.
+Forces are a derivative, training derives them once more, and neither `torch.vmap` nor `torch.compile` can follow a
+derivative inside what they are given. So `Potential.derive`, a function of (states, geometry), is first written out as
+a graph of plain operations, forces among them. That graph is freed of operations in place, mapped over the axis by
+`torch.vmap`, and then runs as it is or through torch.compile, for any number of potentials, atoms and edges.
+
+Tracing with symbols in the place of sizes does not get through `torch.vmap`, some of whose rules ask for numbers. So
+sizes are large primes while the graph is written out, on tensors that have a shape and no content, and each number in
+it that is a multiple of a prime becomes a multiple of the size that it stands for.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from mlip_sweep.data.graphs import Geometry, GraphBatch
+from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.compiled import compiler_needed, geometry_tensors, written_out
-from mlip_sweep.models.interface import Potential, Prediction, States
+from mlip_sweep.models.interface import Potential, States
 
-KEPT = 8  # programs that a process keeps for later members
+KEPT = 16  # programs that a process keeps for later potentials
 
-STEPS = 8  # sizes between one power of two and the next, so that rounding up adds an eighth at most
+SMALLEST = 2  # an axis of length 0 or 1 is a case of its own to the compiler: geometries are filled up to two
+
+# Sizes while a graph is written out: primes that no number of an architecture is a multiple of.
+MEMBERS, ATOMS, EDGES = 10007, 20011, 40009
 
 
-@dataclass(frozen=True, order=True)
-class Room:
-    """A size that geometries are padded to, so that many of them share a program.
+@dataclass(frozen=True)
+class Evaluation:
+    """What is to be derived: a potential at a geometry.
 
     Attributes:
-        atoms: Number of atoms.
-        edges: Number of directed edges.
+        model: The potential.
+        states: Tensors in the place of its own parameters and buffers, by name.
+        geometry: Atoms and edges, on the device of the potential.
     """
 
-    atoms: int
-    edges: int
-
-    @classmethod
-    def of(cls, batches: Iterable[GraphBatch]) -> "Room":
-        """What holds each of some batches.
-
-        Raises:
-            ValueError: There is no batch.
-        """
-        sizes = [(len(batch.positions), batch.edge_index.shape[1]) for batch in batches]
-        return cls(max(atoms for atoms, _ in sizes), max(edges for _, edges in sizes))
-
-    def holds(self, other: "Room") -> bool:
-        """Whether the other fits in."""
-        return self.atoms >= other.atoms and self.edges >= other.edges
-
-    def rounded(self) -> "Room":
-        """One of few sizes that holds this one, at most an eighth larger."""
-        return Room(_rounded(self.atoms), _rounded(self.edges))
+    model: Potential
+    states: States
+    geometry: Geometry
 
 
 @dataclass(frozen=True)
 class Program:
-    """A graph that is mapped over members, and the names of the states that it takes before the geometry."""
+    """A graph of energies and forces.
+
+    Attributes:
+        run: Takes states and the four tensors of a geometry.
+        states: Names of the states that it takes, in order.
+        own: Those of them that stand once for each potential; the others are the same for all.
+    """
 
     run: Callable[..., tuple[Tensor, Tensor]]
     states: tuple[str, ...]
+    own: frozenset[str]
 
 
 _programs: dict[str, Program] = {}  # of this process
 
 
-class MappedPotential:
-    """Potentials of one architecture, in one program.
+def derive_together(evaluations: Sequence[Evaluation], backend: str | None = None) -> tuple[Tensor, Tensor]:
+    """Energies of atoms and forces of K evaluations, as `Potential.derive` gives them one by one, within rounding.
 
-    Each member's numbers are those that it has alone, within rounding, whoever else is there: one whose weights are no
-    longer finite spoils none of the others. The members stay what they are. Their parameters are not moved into one
-    tensor but stacked anew at every call, so that each has a gradient, an optimiser and averages of its own.
+    None depends on the others: one whose weights are no longer finite spoils nothing. Geometries may differ in size;
+    N is the largest number of atoms, and what lies beyond the atoms of an evaluation means nothing.
 
     Args:
-        members: K potentials that differ in their weights and buffers alone, on one device.
-        rooms: Sizes that geometries are padded to: the first that holds one. A geometry that fits in none is padded by
-            an eighth at most.
+        evaluations: Of potentials that can share a program (`check_alike`), all in the same mode. A potential may
+            occur in several of them.
         backend: The backend of torch.compile, such as "inductor"; None runs the graph as it is.
 
-    Raises:
-        InputError: A member is of another architecture, shape, precision or device than the first.
-    """
-
-    def __init__(self, members: Sequence[Potential], *, rooms: Sequence[Room] = (), backend: str | None = None) -> None:
-        check_alike(members)
-        self.members = tuple(members)
-        self._rooms = tuple(rooms)
-        self._backend = backend
-        self._programs: dict[tuple[bool, torch.device, Room], Program] = {}
-        self._stacked = frozenset(_own_names(members))
-
-    def __call__(self, batch: GraphBatch) -> Prediction:
-        """Energies and forces under the members' own states."""
-        return self.predict([{}] * len(self.members), batch)
-
-    def predict(self, states: Sequence[States], batch: GraphBatch) -> Prediction:
-        """Energies and forces of a batch, for every member.
-
-        Args:
-            states: For each member, parameters and buffers by name, as of `Potential.predict`.
-            batch: Any structures, on the device of the members.
-
-        Returns:
-            Energies (K, S) eV and forces (K, N, 3) eV/Å, both float64; differentiable in the states only while the
-            members are in training mode.
-
-        Raises:
-            KeyError: A name is of no parameter, and of no buffer in which members may differ.
-            ValueError: Some members are in training mode and some are not.
-        """
-        energies, forces = self.derive(states, batch.geometry())
-        total = energies.new_zeros(len(self.members), batch.n_systems)
-        return Prediction(energy=total.index_add(1, batch.system, energies), forces=forces)
-
-    def derive(self, states: Sequence[States], geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """As `predict`, but energies of atoms, (K, N) eV, and forces, (K, N, 3) eV/Å.
-
-        A state that is the member's own tensor may be given whatever its name.
-        """
-        first = self.members[0]
-        if any(member.training is not first.training for member in self.members):
-            raise ValueError("some members are in training mode and some are not; call train() or eval() on all")
-        size = Room(len(geometry.positions), geometry.edge_index.shape[1])
-        room = next((room for room in self._rooms if room.holds(size)), size.rounded())
-        tensors = _padded(geometry, room, first)
-        key = (first.training, geometry.positions.device, room)
-        if key not in self._programs:
-            self._programs[key] = _program(self.members, self._stacked, tensors, room, self._backend)
-        program = self._programs[key]
-        with torch.set_grad_enabled(first.training and torch.is_grad_enabled()), compiler_needed():
-            inputs = self._inputs(states, program)
-            if not first.training:
-                inputs = [state.detach() for state in inputs]  # what asks for gradients is another case to compile
-            energies, forces = program.run(*inputs, *tensors)
-        return energies[:, : size.atoms], forces[:, : size.atoms]
-
-    def _inputs(self, states: Sequence[States], program: Program) -> list[Tensor]:
-        """The states that a program takes: stacked where members have their own, else the first member's."""
-        own = [member.states() for member in self.members]
-        for mine, given in zip(own, states, strict=True):
-            wrong = sorted(
-                name for name, state in given.items() if name not in self._stacked and state is not mine.get(name)
-            )
-            if wrong:
-                raise KeyError(f"{wrong} are no parameters, nor buffers in which members may differ")
-        members = list(zip(own, states, strict=True))
-        return [
-            torch.stack([given.get(name, mine[name]) for mine, given in members])
-            if name in self._stacked
-            else own[0][name]
-            for name in program.states
-        ]
-
-
-def check_alike(members: Sequence[Potential]) -> None:
-    """Refuse potentials that cannot share a program.
+    Returns:
+        Energies (K, N) eV and forces (K, N, 3) eV/Å, both float64; differentiable in the states only while the
+        potentials are in training mode.
 
     Raises:
-        InputError: Names the member and what is different.
+        KeyError: A state is of no parameter, and of no buffer that each potential has of its own.
+        ValueError: Some potentials are in training mode and some are not.
+        InputError: There is no compiler.
     """
-    if not members:
-        raise InputError("no members: give at least one potential")
-    first, *others = members
-    remedy = "members of one program differ in weights and buffers alone; run this one by itself"
-    for k, member in enumerate(others, start=1):
-        if type(member) is not type(first):
-            raise InputError(f"member {k} is a {type(member).__name__}, member 0 a {type(first).__name__}: {remedy}")
-        if not member.architecture:
-            raise InputError(f"member {k} has no hyperparameters by which it could be known to be like member 0")
-        for name in sorted(first.architecture.keys() | member.architecture.keys()):
-            one, other = (model.architecture.get(name) for model in (first, member))
-            if one != other:
-                raise InputError(f"member {k} has {name}={other}, member 0 has {name}={one}: {remedy}")
-        one_states, other_states = first.states(), member.states()
-        for name in sorted(one_states.keys() | other_states.keys()):
-            one, other = (_described(states.get(name)) for states in (one_states, other_states))
-            if one != other:
-                raise InputError(f"{name} is {other} in member {k}, but {one} in member 0: {remedy}")
+    first = evaluations[0].model
+    if any(one.model.training is not first.training for one in evaluations):
+        raise ValueError("some potentials are in training mode and some are not; call train() or eval() on all")
+    geometry = _stacked_geometries(evaluations)
+    program = _program(first, geometry[0].device, backend)
+    inputs = [*_stacked_states(evaluations, program), *geometry]
+    if backend is not None:
+        for tensor, name in zip(inputs, program.states, strict=False):
+            if name in program.own:
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        for tensor, axis in zip(geometry, (1, 1, 2, 1), strict=True):
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+            torch._dynamo.maybe_mark_dynamic(tensor, axis)
+    with torch.set_grad_enabled(first.training and torch.is_grad_enabled()), compiler_needed():
+        energies, forces = program.run(*inputs)
+    n_atoms = max(len(one.geometry.positions) for one in evaluations)
+    return energies[:, :n_atoms], forces[:, :n_atoms]
+
+
+def derive_each(
+    model: Potential, states: Sequence[States], geometry: Geometry
+) -> tuple[Tensor, Tensor]:
+    """Energies of atoms and forces of a potential in evaluation mode, under each of K states at one geometry.
+
+    Returns:
+        Energies (K, N) eV and forces (K, N, 3) eV/Å.
+    """
+    if model.compiled is not None:
+        return model.compiled.each(states, geometry)
+    one_by_one = [model.derive(one, geometry) for one in states]
+    energies, forces = (torch.stack(each) for each in zip(*one_by_one, strict=True))
+    return energies, forces
+
+
+def check_alike(first: Potential, other: Potential) -> None:
+    """Refuse a potential that cannot share a program with another.
+
+    Raises:
+        InputError: Names what is different.
+    """
+    remedy = "potentials of one program differ in weights and constants alone; run this one by itself"
+    if type(other) is not type(first):
+        raise InputError(f"a {type(other).__name__} beside a {type(first).__name__}: {remedy}")
+    if not other.architecture:
+        raise InputError(f"a {type(other).__name__} without hyperparameters, by which it could be known: {remedy}")
+    for name in sorted(first.architecture.keys() | other.architecture.keys()):
+        its, ours = (model.architecture.get(name) for model in (other, first))
+        if its != ours:
+            raise InputError(f"{name}={its} beside {name}={ours}: {remedy}")
+    own = own_states(first)
+    for name in sorted(first.states().keys() | other.states().keys()):
+        its, ours = (model.states().get(name) for model in (other, first))
+        if _described(its) != _described(ours):
+            raise InputError(f"{name}: {_described(its)} beside {_described(ours)}: {remedy}")
+        if name not in own and not torch.equal(its, ours):  # type: ignore[arg-type]  # the same, so neither is missing
+            raise InputError(f"{name} has other values: {remedy}")
+
+
+def own_states(model: Potential) -> frozenset[str]:
+    """Names of the states that each potential has of its own: parameters, rescaling, and constants of one number.
+
+    The average number of neighbours is such a constant. Other buffers, such as the coupling coefficients of an
+    equivariant network, belong to the architecture and stand once.
+    """
+    names = {name for name, _ in model.named_parameters()}
+    names |= {f"rescaling.{name}" for name, _ in model.rescaling.named_buffers()}
+    return frozenset(names | {n for n, s in model.states().items() if s.numel() == 1 and s.is_floating_point()})
+
+
+@contextmanager
+def compiler_needed() -> Iterator[None]:
+    """What is done inside may compile.
+
+    Raises:
+        InputError: torch.compile does not work here, as a rule because there is no C++ compiler.
+    """
+    try:
+        yield
+    except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.CppCompileError, OSError) as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split())  # what follows is advice for torch's developers
+        raise InputError(
+            f"trainer.compile=true: torch.compile does not work here ({type(error).__name__}: {reason}); install a C++ "
+            "compiler such as g++, or set trainer.compile=false"
+        ) from error
 
 
 def _described(tensor: Tensor | None) -> str:
@@ -188,78 +180,175 @@ def _described(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
 
 
-def _own_names(members: Sequence[Potential]) -> set[str]:
-    """Names of the states that each member has its own of: parameters, the rescaling, and buffers that differ.
+def _stacked_states(evaluations: Sequence[Evaluation], program: Program) -> list[Tensor]:
+    """The states that a program takes: stacked where each potential has its own, else the first one's."""
+    own = [one.model.states() for one in evaluations]
+    for one, states in zip(evaluations, own, strict=True):
+        for name, state in one.states.items():
+            if name not in program.own and state is not states.get(name):
+                raise KeyError(f"{name} is no parameter, nor a buffer that each potential has of its own")
+    training = evaluations[0].model.training
+    inputs = []
+    for name in program.states:
+        if name in program.own:
+            tensor = torch.stack(
+                [one.states.get(name, states[name]) for one, states in zip(evaluations, own, strict=True)]
+            )
+        else:
+            tensor = own[0][name]
+        # In evaluation, what asks for gradients would be another case to compile.
+        inputs.append(tensor if training else tensor.detach())
+    return inputs
 
-    What is left is the same for all, such as the coupling coefficients of an equivariant network, and stands once.
+
+def _stacked_geometries(evaluations: Sequence[Evaluation]) -> list[Tensor]:
+    """Geometries as the inputs of a program, filled up to the size of the largest.
+
+    With atoms that have no neighbours, and with edges from the first atom to itself, as if to a periodic image well
+    beyond the cutoff, where every architecture's interaction and its derivatives are zero.
     """
-    first, *others = members
-    names = {name for name, _ in first.named_parameters()}
-    names |= {f"rescaling.{name}" for name, _ in first.rescaling.named_buffers()}
-    states = [member.states() for member in others]
-    return names | {name for name, own in first.states().items() if any(not torch.equal(own, s[name]) for s in states)}
+    model, parts = evaluations[0].model, [one.geometry for one in evaluations]
+    atoms = max(SMALLEST, *(len(part.positions) for part in parts))
+    edges = max(SMALLEST, *(part.edge_index.shape[1] for part in parts))
+    every = []
+    for part in parts:
+        tensors = geometry_tensors(part)
+        more_atoms, more_edges = atoms - len(part.positions), edges - part.edge_index.shape[1]
+        if more_atoms or more_edges:
+            pad = torch.nn.functional.pad
+            positions, atomic_numbers, edge_index, shift_vectors = tensors
+            tensors = (
+                pad(positions, (0, 0, 0, more_atoms)),
+                pad(atomic_numbers, (0, more_atoms), value=model.atomic_numbers[0]),
+                pad(edge_index, (0, more_edges)),
+                pad(shift_vectors, (0, 0, 0, more_edges), value=2.0 * model.cutoff),
+            )
+        every.append(tensors)
+    return [torch.stack(same) for same in zip(*every, strict=True)]
 
 
-def _rounded(size: int) -> int:
-    """The next size of which there are `STEPS` between one power of two and the next."""
-    step = max(1, 2 ** (max(size, 1) - 1).bit_length() // (2 * STEPS))
-    return max(1, -(-size // step)) * step
-
-
-def _padded(geometry: Geometry, room: Room, model: Potential) -> tuple[Tensor, ...]:
-    """A geometry as the inputs of a program, with atoms and edges up to the size of a room.
-
-    The atoms have no neighbours. The edges run from the first atom to itself, as if to a periodic image well beyond the
-    cutoff, where every architecture's interaction and its derivatives are zero.
-    """
-    positions, atomic_numbers, edge_index, shift_vectors = geometry_tensors(geometry)
-    atoms, edges = room.atoms - len(positions), room.edges - edge_index.shape[1]
-    pad = torch.nn.functional.pad
+def geometry_tensors(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A geometry as a program takes it."""
     return (
-        pad(positions, (0, 0, 0, atoms)),
-        pad(atomic_numbers, (0, atoms), value=model.atomic_numbers[0]),
-        pad(edge_index, (0, edges)),
-        pad(shift_vectors, (0, 0, 0, edges), value=2.0 * model.cutoff),
+        geometry.positions.detach(),
+        geometry.atomic_numbers,
+        geometry.edge_index,
+        geometry.edge_shift_vectors,
     )
 
 
-def _program(
-    members: Sequence[Potential], stacked: frozenset[str], tensors: tuple[Tensor, ...], room: Room, backend: str | None
-) -> Program:
-    """The program of the members' architecture, mode, number and room, made where there is none yet."""
-    model = members[0]
-    kind = [model.architecture, sorted(stacked), len(members), room.atoms, room.edges]
-    key = json.dumps([*kind, model.training, str(tensors[0].device), backend], sort_keys=True, default=repr)
-    program = _programs.get(key) if model.architecture else None
+def _program(model: Potential, device: torch.device, backend: str | None) -> Program:
+    """The program of an architecture and mode, made where there is none yet."""
+    if not model.architecture:
+        raise InputError(f"a {type(model).__name__} without hyperparameters, by which its program could be known again")
+    key = json.dumps([model.architecture, model.training, str(device), backend], sort_keys=True, default=repr)
+    program = _programs.get(key)
     if program is None:
-        graph, states = _mapped(model, stacked, len(members), tensors)
-        run = graph if backend is None else torch.compile(graph, backend=backend, dynamic=False)
-        program = _programs[key] = Program(run, states)
+        own = own_states(model)
+        graph, states = written_out(model, own, device)
+        run = graph if backend is None else torch.compile(graph, backend=backend)
+        program = _programs[key] = Program(run, states, own)
         if len(_programs) > KEPT:
             del _programs[next(iter(_programs))]
     return program
 
 
-def _mapped(
-    model: Potential, stacked: frozenset[str], members: int, tensors: tuple[Tensor, ...]
+def written_out(
+    model: Potential, own: frozenset[str], device: torch.device
 ) -> tuple[fx.GraphModule, tuple[str, ...]]:
-    """A model's `derive` as a graph over stacked states, and the names of the states that it takes."""
+    """A potential's `derive`, in the mode that it is in, as a graph of plain operations over stacked inputs.
+
+    Args:
+        model: The potential.
+        own: Names of the states that are stacked.
+        device: Of its tensors.
+
+    Returns:
+        The graph, for any numbers of potentials, atoms and edges, and the names of the states that it takes before the
+        geometry.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    graph, names = written_out(model, tensors, [None] * len(tensors))
-    states = [model.states()[name] for name in names]
-    shapes = FakeTensorMode(allow_non_fake_inputs=True)  # tracing needs shapes, not numbers
-    alone = [shapes.from_tensor(tensor.detach()) for tensor in (*states, *tensors)]
+    states = model.states()
+
+    def derive(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        given = dict(zip(states, inputs, strict=False))
+        return model.derive(given, Geometry(*inputs[len(states) :]))
+
+    shapes = FakeTensorMode(allow_non_fake_inputs=True)
     with shapes:
+        geometry = (
+            torch.empty(ATOMS, 3, dtype=torch.float64, device=device),
+            torch.empty(ATOMS, dtype=torch.int64, device=device),
+            torch.empty(2, EDGES, dtype=torch.int64, device=device),
+            torch.empty(EDGES, 3, dtype=torch.float64, device=device),
+        )
+    fake = {name: shapes.from_tensor(state.detach()) for name, state in states.items()}
+    with shapes:
+        graph = make_fx(derive)(*fake.values(), *geometry)
+        names = _without_unused(graph, tuple(states))
+        alone = [fake[name] for name in names]
         # In two steps: operations in place have no rule to be mapped by, and neither have two that they turn into.
-        functional = make_fx(torch.func.functionalize(graph), decomposition_table=_WITHOUT_RULE)(*alone)
-        axes = tuple(0 if name in stacked else None for name in names) + (None,) * len(tensors)
-        together = [x if axis is None else torch.stack([x] * members) for x, axis in zip(alone, axes, strict=True)]
-        mapped = make_fx(torch.vmap(functional, in_dims=axes))(*together)
+        functional = make_fx(torch.func.functionalize(graph), decomposition_table=_WITHOUT_RULE)(*alone, *geometry)
+        axes = [0 if name in own else None for name in names] + [0] * len(geometry)
+        together = [
+            x if axis is None else x.new_empty(MEMBERS, *x.shape)
+            for x, axis in zip((*alone, *geometry), axes, strict=True)
+        ]
+        mapped = make_fx(torch.vmap(functional, in_dims=tuple(axes)))(*together)
     mapped.graph.eliminate_dead_code()
+    _free_sizes(mapped.graph)
     mapped.recompile()
     return mapped, names
+
+
+def _without_unused(graph: fx.GraphModule, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Take the states from a graph that it does not look at; the names of those that are left."""
+    graph.graph.eliminate_dead_code()
+    used = []
+    for name, node in zip(names, graph.graph.find_nodes(op="placeholder"), strict=False):
+        if node.users:
+            used.append(name)
+        else:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return tuple(used)
+
+
+def _free_sizes(graph: fx.Graph) -> None:
+    """Put sizes of the inputs in the place of every multiple of the primes that stood for them."""
+    positions, _, _, shift_vectors = graph.find_nodes(op="placeholder")[-4:]
+    start = shift_vectors.next
+    nodes = [node for node in graph.nodes if node.op in ("call_function", "output")]
+    with graph.inserting_before(start):
+        size = torch.ops.aten.sym_size.int
+        sizes = [
+            (MEMBERS, graph.call_function(size, (positions, 0))),
+            (ATOMS, graph.call_function(size, (positions, 1))),
+            (EDGES, graph.call_function(size, (shift_vectors, 1))),
+        ]
+    products: dict[int, Any] = {}
+
+    def freed(value: Any) -> Any:
+        if type(value) is not int or value == 0 or abs(value) > 2**60:  # beyond are ends of slices that mean "all"
+            return value
+        if value not in products:
+            rest, factors = value, []
+            for prime, node in sizes:
+                while rest % prime == 0:
+                    rest //= prime
+                    factors.append(node)
+            product: Any = factors.pop() if factors else rest
+            with graph.inserting_before(start):
+                for factor in (*factors, *([rest] if rest != 1 and product is not rest else [])):
+                    product = graph.call_function(operator.mul, (product, factor))
+            products[value] = product
+        return products[value]
+
+    for node in nodes:
+        node.args = fx.node.map_aggregate(node.args, freed)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, freed)
 
 
 def _copy(tensor: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -272,4 +361,7 @@ def _fill(tensor: Tensor, value: float) -> Tensor:
     return torch.full_like(tensor, value)
 
 
-_WITHOUT_RULE = {torch.ops.aten.copy.default: _copy, torch.ops.aten.fill.Scalar: _fill}
+_WITHOUT_RULE: dict[torch._ops.OpOverload, Callable[..., Tensor]] = {
+    torch.ops.aten.copy.default: _copy,
+    torch.ops.aten.fill.Scalar: _fill,
+}

@@ -3,8 +3,8 @@
 Every member is a whole run, with its own weights, optimiser, loss, averaging, checkpoints, records and fate, in a thread
 of its own. Only one of them has the turn at a time, and keeps it until it asks for something that can be shared: the
 energies and forces of a batch, or the gradients of its loss. It then waits. Once all members wait, what they ask for is
-done: those that ask about the same batch through one program over all their weights (`models.mapped`), the others one
-after the other; and the turns go round again. So the members run as if they were alone, one after the other, but for the
+done: for all members of one architecture through one program (`models.mapped`), each with its own weights and its own
+batch; and the turns go round again. So the members run as if they were alone, one after the other, but for the
 numbers that they share; nothing of them needs to be safe for threads, and their order is always the same.
 
 A member that ends, fails or is given up leaves, and the others get faster.
@@ -14,7 +14,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ from torch import Tensor
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential, States
-from mlip_sweep.models.mapped import MappedPotential, check_alike
+from mlip_sweep.models.mapped import Evaluation, check_alike, derive_together
+
+FILLED_UP = 1.25  # geometries of members are put together where none has to be filled up by more than this factor
 
 _membership: contextvars.ContextVar["Member | None"] = contextvars.ContextVar("membership", default=None)
 
@@ -89,7 +91,6 @@ class Cohort:
         self.stopped = False
         self._surroundings = surroundings
         self._kinds: list[Potential] = []
-        self._programs: dict[tuple[int, ...], MappedPotential] = {}
         self._runnable: deque[Member] = deque(self.members)
         self._waiting: dict[Member, Forward | Backward] = {}
         self._answers: dict[Member, Any] = {}
@@ -116,19 +117,12 @@ class Cohort:
         """A number that is the same for potentials that can share a program."""
         for kind, other in enumerate(self._kinds):
             try:
-                check_alike([other, model])
+                check_alike(other, model)
             except InputError:
                 continue
             return kind
         self._kinds.append(model)
         return len(self._kinds) - 1
-
-    def program_of(self, models: Sequence[Potential], backend: str | None) -> MappedPotential:
-        """The program of some members, which is kept as long as they stay together."""
-        key = tuple(map(id, models))
-        if key not in self._programs:
-            self._programs[key] = MappedPotential(models, backend=backend)
-        return self._programs[key]
 
     def exchange(self, member: Member, request: "Forward | Backward") -> Any:
         """Give the turn away, and take it again with the answer to a request."""
@@ -162,89 +156,112 @@ class Cohort:
         self._runnable.popleft()._turn.release()
 
     def _serve(self) -> None:
-        groups: list[list[tuple[Member, Forward | Backward]]] = []
-        for member in self.members:
-            if (request := self._waiting.get(member)) is None:
-                continue
-            same = next((group for group in groups if group[0][1].goes_with(request)), None)
+        """Do what all members wait for, those of one kind together."""
+        groups: list[list[Member]] = []
+        for member in (member for member in self.members if member in self._waiting):
+            request = self._waiting[member]
+            same = next((group for group in groups if self._waiting[group[0]].goes_with(request)), None)
             if same is None:
-                groups.append(same := [])
-            same.append((member, request))
+                groups.append([member])
+            else:
+                same.append(member)
         for group in groups:
+            requests: Any = [self._waiting[member] for member in group]
             try:
-                answers = type(group[0][1]).serve([request for _, request in group])
+                answers = type(requests[0]).serve(requests)
             except Exception as error:  # each member hears of it, and fails by itself
                 answers = [error] * len(group)
-            self._answers |= dict(zip((member for member, _ in group), answers, strict=True))
+            self._answers |= dict(zip(group, answers, strict=True))
 
 
 @dataclass
 class Forward:
-    """A member asks for the energies of atoms and the forces of a batch."""
+    """A member asks for the energies of atoms and the forces of some evaluations of its potential, of one size."""
 
-    cohort: Cohort
     kind: int
-    model: Potential
-    states: States
-    geometry: Geometry
+    evaluations: Sequence[Evaluation]
     backend: str | None
 
     def goes_with(self, other: Any) -> bool:
-        """Whether one program serves both."""
-        return (
-            isinstance(other, Forward)
-            and (self.kind, self.backend, self.model.training) == (other.kind, other.backend, other.model.training)
-            and _equal(self.geometry, other.geometry)
-        )
+        """Whether one program serves both, without filling up much."""
+        if not isinstance(other, Forward):
+            return False
+        if (self.kind, self.backend, self._training) != (other.kind, other.backend, other._training):
+            return False
+        return all(max(pair) <= FILLED_UP * min(pair) for pair in zip(self._size, other._size, strict=True))
+
+    @property
+    def _training(self) -> bool:
+        return self.evaluations[0].model.training
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Numbers of atoms and of edges."""
+        geometry = self.evaluations[0].geometry
+        return len(geometry.positions), geometry.edge_index.shape[1]
 
     @staticmethod
     def serve(requests: Sequence["Forward"]) -> list["Answer"]:
         """Energies and forces of all."""
-        models = [request.model for request in requests]
-        states = [request.states for request in requests]
-        together = _Together(len(requests))
-        training = models[0].training
-        with torch.set_grad_enabled(training):  # whatever the thread is doing that serves
-            if len(requests) == 1 and requests[0].backend is None:
-                energies, forces = (one[None] for one in models[0].derive(states[0], requests[0].geometry))
+        first = requests[0]
+        evaluations = [one for request in requests for one in request.evaluations]
+        with torch.set_grad_enabled(first._training):  # whatever the thread is doing that serves
+            if len(evaluations) == 1 and first.backend is None:
+                one = evaluations[0]
+                energies, forces = (each[None] for each in one.model.derive(one.states, one.geometry))
             else:
-                # A program is made for a number of members. As members leave, few numbers occur: those that are missing
-                # to the next power of two are computed twice, which costs less than a new program.
-                missing = (1 << (len(models) - 1).bit_length()) - len(models)
-                program = requests[0].cohort.program_of(models + models[-1:] * missing, requests[0].backend)
-                energies, forces = program.derive(states + states[-1:] * missing, requests[0].geometry)
-        if training:
-            together.outputs = (energies, forces)
-            together.parameters = [[p for p in model.parameters() if p.requires_grad] for model in models]
-        return [Answer(energies[k].detach(), forces[k].detach(), together, k) for k in range(len(requests))]
+                energies, forces = derive_together(evaluations, first.backend)
+        together = _Together(energies, forces) if first._training else None
+        answers, start = [], 0
+        for request in requests:
+            rows, n_atoms = slice(start, start := start + len(request.evaluations)), request._size[0]
+            answers.append(
+                Answer(energies[rows, :n_atoms].detach(), forces[rows, :n_atoms].detach(), together, rows.start)
+            )
+        return answers
 
 
 @dataclass
 class _Together:
     """What was computed together, until its gradients have been."""
 
-    members: int
-    outputs: tuple[Tensor, Tensor] | None = None
-    parameters: list[list[Tensor]] = field(default_factory=list)
+    energies: Tensor
+    forces: Tensor
+    done: bool = False
 
 
 @dataclass
 class Answer:
-    """Energies of atoms (N,) eV and forces (N, 3) eV/Å of one member, and its place among what was computed together."""
+    """Energies of atoms and forces of one member, and its place among what was computed together.
+
+    Attributes:
+        energies: (M, N) eV of M evaluations.
+        forces: (M, N, 3) eV/Å.
+        together: In training, what the gradients are taken of.
+        row: Of the first evaluation there.
+    """
 
     energies: Tensor
     forces: Tensor
-    together: _Together
-    place: int
+    together: _Together | None
+    row: int
 
 
 @dataclass
 class Backward:
-    """A member asks for the gradients of its loss, whose derivatives by its energies and forces are known."""
+    """A member asks for the gradients of its loss, whose derivatives by its energies and forces are known.
+
+    Attributes:
+        answer: What the loss is of.
+        by_energies: (N,) derivative of the loss by the energies of atoms.
+        by_forces: (N, 3) derivative by the forces.
+        parameters: Of which the gradients are wanted.
+    """
 
     answer: Answer
     by_energies: Tensor
     by_forces: Tensor
+    parameters: Sequence[Tensor]
 
     def goes_with(self, other: Any) -> bool:
         """Whether both come from the same energies and forces."""
@@ -254,26 +271,27 @@ class Backward:
     def serve(requests: Sequence["Backward"]) -> list[list[Tensor | None]]:
         """Gradients by the parameters of each."""
         together = requests[0].answer.together
-        if together.outputs is None:
+        if together is None or together.done:
             raise RuntimeError("the gradients of this batch have been computed")
-        energies, forces = together.outputs
-        by_energies, by_forces = torch.zeros_like(energies), torch.zeros_like(forces)
+        by_energies, by_forces = torch.zeros_like(together.energies), torch.zeros_like(together.forces)
         for request in requests:
-            by_energies[request.answer.place] = request.by_energies
-            by_forces[request.answer.place] = request.by_forces
-        wanted = [parameter for request in requests for parameter in together.parameters[request.answer.place]]
-        gradients = iter(torch.autograd.grad([energies, forces], wanted, [by_energies, by_forces], allow_unused=True))
-        together.outputs = None
-        return [[next(gradients) for _ in together.parameters[request.answer.place]] for request in requests]
+            row, n_atoms = request.answer.row, len(request.by_energies)
+            by_energies[row, :n_atoms] = request.by_energies
+            by_forces[row, :n_atoms] = request.by_forces
+        wanted = [parameter for request in requests for parameter in request.parameters]
+        outputs, by = [together.energies, together.forces], [by_energies, by_forces]
+        gradients = iter(torch.autograd.grad(outputs, wanted, by, allow_unused=True))
+        together.done = True
+        return [[next(gradients) for _ in request.parameters] for request in requests]
 
 
 class Shared:
     """Derives in the place of `Potential.derive`, together with the other members.
 
     Args:
-        member: whose model it is.
-        model: the model.
-        backend: of torch.compile, or None.
+        member: Whose model it is.
+        model: The model.
+        backend: Of torch.compile, or None.
     """
 
     def __init__(self, member: Member, model: Potential, backend: str | None) -> None:
@@ -285,14 +303,21 @@ class Shared:
 
     def __call__(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """As `Potential.derive`; in training, the loss of what it gives is to be derived by `backward`."""
-        answer: Answer = self._member.ask(
-            Forward(self._member.cohort, self._kind, self._model, states, geometry, self._backend)
-        )
-        if not self._model.training:
-            return answer.energies, answer.forces
-        energies, forces = answer.energies.requires_grad_(), answer.forces.requires_grad_()
-        self._last = answer, energies, forces
+        answer = self._ask([states], geometry)
+        energies, forces = answer.energies[0], answer.forces[0]
+        if self._model.training:
+            self._last = answer, energies.requires_grad_(), forces.requires_grad_()
         return energies, forces
+
+    def each(self, states: Sequence[States], geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """As `models.mapped.derive_each`, in evaluation mode."""
+        answer = self._ask(states, geometry)
+        return answer.energies, answer.forces
+
+    def _ask(self, states: Sequence[States], geometry: Geometry) -> Answer:
+        evaluations = [Evaluation(self._model, one, geometry) for one in states]
+        answer: Answer = self._member.ask(Forward(self._kind, evaluations, self._backend))
+        return answer
 
     def backward(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
         """Gradients of a loss of the last energies and forces, added to those of the parameters."""
@@ -301,7 +326,7 @@ class Shared:
         (answer, *outputs), self._last = self._last, None
         by = torch.autograd.grad(loss, outputs, allow_unused=True)
         filled = [torch.zeros_like(o) if one is None else one for one, o in zip(by, outputs, strict=True)]
-        gradients = self._member.ask(Backward(answer, *filled))
+        gradients = self._member.ask(Backward(answer, *filled, parameters))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is None:
                 continue
@@ -309,15 +334,3 @@ class Shared:
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
             else:
                 parameter.grad += gradient
-
-
-def _equal(a: Geometry, b: Geometry) -> bool:
-    return all(
-        x.shape == y.shape and torch.equal(x, y)
-        for x, y in (
-            (a.positions, b.positions),
-            (a.atomic_numbers, b.atomic_numbers),
-            (a.edge_index, b.edge_index),
-            (a.edge_shift_vectors, b.edge_shift_vectors),
-        )
-    )
