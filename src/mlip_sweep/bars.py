@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -18,7 +19,7 @@ LINE_SHARE: Final = 0.1  # … and so much more of the work
 
 log = logging.getLogger(__name__)
 
-_hidden = False  # while `no_bars`
+_hidden = ContextVar("hidden", default=False)  # while `no_bars`
 
 
 class Bar(Protocol):
@@ -53,7 +54,7 @@ def bar(total: int, label: str, unit: str, *, shown: bool = True, done: int = 0)
         shown: Whether anything is shown at all.
         done: Number of steps that were done before.
     """
-    if not shown or _hidden:
+    if not shown or _hidden.get():
         return _Lines(total, label, unit, done, silent=True)
     if not sys.stderr.isatty():
         return _Lines(total, label, unit, done)
@@ -62,13 +63,12 @@ def bar(total: int, label: str, unit: str, *, shown: bool = True, done: int = 0)
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Show nothing of any work meanwhile: for a job that shares its terminal with other jobs, or with their sweep."""
-    global _hidden
-    before, _hidden = _hidden, True
+    """Show nothing of this thread's work meanwhile: of a job that shares its terminal with others, or with a sweep."""
+    before = _hidden.set(True)
     try:
         yield
     finally:
-        _hidden = before
+        _hidden.reset(before)
 
 
 class TerminalHandler(logging.StreamHandler):

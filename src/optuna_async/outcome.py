@@ -75,7 +75,7 @@ def of_exception(error: BaseException) -> Outcome:
         return Outcome(reason=reason(KILLED, f"signal {int(error.code) - 128}") if by_signal else reason(ERROR, text))  # type: ignore[arg-type]
     if "UncompletedJobError" in names:  # submitit raises it within the task, where a job may not be queued again
         return of_launch_error(error)
-    if _is_out_of_memory(error, names):
+    if is_out_of_memory(error):
         return Outcome(reason=reason(MEMORY, text))
     return Outcome(reason=reason(ERROR, text))
 
@@ -116,7 +116,9 @@ def memory_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _is_out_of_memory(error: BaseException, names: set[str]) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, of the CPU or of a GPU."""
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"}:
         return True
     # torch raises a plain RuntimeError when memory of the CPU runs out

@@ -12,7 +12,7 @@ from toys import LennardJones
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.mapped import Evaluation, check_alike, derive_each, derive_together
+from mlip_sweep.models.mapped import Evaluation, check_alike, derive_together
 from mlip_sweep.models.rescaling import Rescaling
 
 RESCALING = [(1.3, [-4.0, 2.0, 0.5]), (0.7, [1.0, -3.0, 0.25]), (2.0, [0.0, 0.0, 8.0])]  # scale, shift of each element
@@ -160,18 +160,6 @@ def test_weights_are_those_of_the_moment_or_those_that_are_given(architecture):
     models[2].train()
     with pytest.raises(ValueError, match="training mode"):
         together(models, batches)
-
-
-@pytest.mark.parametrize("architecture", architectures())
-def test_one_potential_under_many_states(architecture):
-    (model,) = tiny_models(architecture, count=1)
-    states = [{name: scale * p.detach() for name, p in model.named_parameters()} for scale in (0.9, 1.0, 1.1)]
-    geometry = batch_of(2).geometry()
-    energies, forces = derive_each(model, states, geometry)
-    rows = derive_together([Evaluation(model, one, geometry) for one in states])
-    for one_by_one, at_once in zip((energies, forces), rows, strict=True):
-        torch.testing.assert_close(at_once, one_by_one, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(energies[1], model.derive({}, geometry)[0])
 
 
 @pytest.mark.parametrize("architecture", architectures())

@@ -10,6 +10,7 @@ from test_fit import RECIPES, recipe, settings
 
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.models.targets import residuals
+from mlip_sweep.training import cohort
 from mlip_sweep.training.cohort import Cohort, membership
 from mlip_sweep.training.fit import fit
 
@@ -95,6 +96,42 @@ def test_members_with_other_batches_or_networks_are_served_too():
 
     works = [partial(work, *of) for of in ((4, slice(0, 2)), (4, slice(2, 5)), (6, slice(0, 2)), (4, slice(0, 2)))]
     assert together(works) == ["done"] * 4
+
+
+@pytest.mark.parametrize("fails_in", ["derive_together", "grad"])
+def test_members_are_split_where_memory_does_not_suffice(fails_in, tmp_path, monkeypatch, caplog):
+    """More than two at once are refused as torch refuses them, in the forward or in the backward pass."""
+    sizes = []
+
+    def short_of_memory(real, size_of):
+        def limited(*args, **kwargs):
+            sizes.append(size_of(*args))
+            if sizes[-1] > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(*args, **kwargs)
+
+        return limited
+
+    if fails_in == "grad":
+        real = torch.autograd.grad
+        monkeypatch.setattr(
+            torch.autograd,
+            "grad",
+            short_of_memory(
+                real, lambda outputs, *_: len(outputs[0]) if isinstance(outputs, tuple) and outputs[0].dim() == 2 else 0
+            ),
+        )
+    else:
+        monkeypatch.setattr(cohort, fails_in, short_of_memory(cohort.derive_together, lambda rows, *_: len(rows)))
+    works = [partial(train, tmp_path / str(seed), seed, max_epochs=2) for seed in range(5)]
+    results = together(works)
+    monkeypatch.undo()
+    assert max(sizes) == 5
+    assert sizes.count(5) == 1
+    assert "memory does not suffice for 5 at once: from here on 2" in caplog.text
+    for seed, (_, kept) in enumerate(results):
+        alone = train(tmp_path / f"alone{seed}", seed, max_epochs=2)[1]
+        assert kept.validation_loss == pytest.approx(alone.validation_loss, rel=1e-9)
 
 
 def test_the_state_of_the_process_is_each_member_s_own():

@@ -20,6 +20,7 @@ class CohortLauncher(Launcher):
     def __init__(self, size: int, n_jobs: int) -> None:
         self.size = size
         self.n_jobs = n_jobs
+        self.jobs_together = size * n_jobs  # a sweeper that asks is told how many jobs are best launched at once
         self._program: tuple[HydraContext, TaskFunction, DictConfig] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -30,8 +31,9 @@ class CohortLauncher(Launcher):
         """Run all jobs, and answer their returns in order."""
         from mlip_sweep.multirun.cohorts import launch
 
-        assert self._program is not None, "Hydra calls setup first"
+        if self._program is None:
+            raise RuntimeError("launch before setup")
         return launch(*self._program, jobs=job_overrides, first=initial_job_idx, size=self.size, n_jobs=self.n_jobs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"size": self.size, "n_jobs": self.n_jobs, "_program": None}
+        return vars(self) | {"_program": None}

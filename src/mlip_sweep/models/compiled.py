@@ -1,12 +1,11 @@
 """Potentials through `torch.compile`: the same numbers within rounding, from few large kernels instead of many small.
 
-What is compiled is the graph that `mlip_sweep.models.mapped` writes out: one for evaluation and one for training, for any
-number of atoms and edges. Neither holds a weight: potentials of one architecture share them within a process, whatever
-states they are shown, and torch keeps the compiled kernels on disk for the next process.
+What is compiled is the graph that `mlip_sweep.models.mapped` writes out: one for evaluation and one for training, for
+any number of atoms and edges. Neither holds a weight: potentials of one architecture share them within a process,
+whatever states they are shown, and torch keeps the compiled kernels on disk for the next process.
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,10 +33,6 @@ class Compiled:
         """As `Potential.derive`."""
         energies, forces = derive_together([Evaluation(self._model, states, geometry)], self._backend)
         return energies[0], forces[0]
-
-    def each(self, states: Sequence[States], geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """As `models.mapped.derive_each`."""
-        return derive_together([Evaluation(self._model, one, geometry) for one in states], self._backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of the model, in this process or another, compiles for itself."""

@@ -58,15 +58,14 @@ class Potential(nn.Module, ABC):
     | `predict(states, batch)`  | energies of systems and forces under any states, compiled where the model is       |
     | `forward(batch)`          | `predict` under the model's own states                                             |
 
-    So other weights can be looked at without changing the model. Three limits of the functional form:
+    So other weights can be looked at without changing the model. Two limits of the functional form:
 
     - Modules look their tensors up by name, so states are a mapping, never one flat vector, as for
       `torch.func.functional_call` (https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html).
-    - Written out with symbolic shapes (`mlip_sweep.models.compiled`), it does not run under `torch.vmap` over states,
-      which has no batching rules for `aten::sym_size` and `aten::sym_numel` (torch 2.13).
-    - As it is, it does not either: `torch.vmap` refuses the libraries' `scatter_add_` into a tensor that they made
-      themselves, and MACE's `requires_grad_` (https://docs.pytorch.org/docs/stable/func.ux_limitations.html).
-      Written out with fixed shapes and without operations in place, it does (`mlip_sweep.models.mapped`).
+    - It does not run under `torch.vmap` over states, which refuses the libraries' `scatter_add_` into a tensor that
+      they made themselves, and MACE's `requires_grad_`
+      (https://docs.pytorch.org/docs/stable/func.ux_limitations.html). Written out as plain operations, it does
+      (`mlip_sweep.models.mapped`).
 
     A subclass also says what there is to know of its architecture, so that nothing else has to. It can be imported
     where its library is missing: the library is imported in the constructor.
@@ -82,7 +81,7 @@ class Potential(nn.Module, ABC):
         cutoff: The radius of an atom's neighbourhood, Å.
         atomic_numbers: The elements that the model knows, sorted.
         dtype: The precision of the network.
-        compiled: Derives in the place of `derive`, once `mlip_sweep.models.compiled` has compiled the model.
+        compiled: Derives in the place of `derive`, once the model is compiled, or shares a program with others.
         hyperparameters: What `checkpoint.load` needs to make the same network again.
     """
 

@@ -19,6 +19,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -106,21 +107,6 @@ def derive_together(evaluations: Sequence[Evaluation], backend: str | None = Non
         energies, forces = program.run(*inputs)
     n_atoms = max(len(one.geometry.positions) for one in evaluations)
     return energies[:, :n_atoms], forces[:, :n_atoms]
-
-
-def derive_each(
-    model: Potential, states: Sequence[States], geometry: Geometry
-) -> tuple[Tensor, Tensor]:
-    """Energies of atoms and forces of a potential in evaluation mode, under each of K states at one geometry.
-
-    Returns:
-        Energies (K, N) eV and forces (K, N, 3) eV/Å.
-    """
-    if model.compiled is not None:
-        return model.compiled.each(states, geometry)
-    one_by_one = [model.derive(one, geometry) for one in states]
-    energies, forces = (torch.stack(each) for each in zip(*one_by_one, strict=True))
-    return energies, forces
 
 
 def check_alike(first: Potential, other: Potential) -> None:
@@ -253,9 +239,7 @@ def _program(model: Potential, device: torch.device, backend: str | None) -> Pro
     return program
 
 
-def written_out(
-    model: Potential, own: frozenset[str], device: torch.device
-) -> tuple[fx.GraphModule, tuple[str, ...]]:
+def written_out(model: Potential, own: frozenset[str], device: torch.device) -> tuple[fx.GraphModule, tuple[str, ...]]:
     """A potential's `derive`, in the mode that it is in, as a graph of plain operations over stacked inputs.
 
     Args:
@@ -334,16 +318,16 @@ def _free_sizes(graph: fx.Graph) -> None:
         if type(value) is not int or value == 0 or abs(value) > 2**60:  # beyond are ends of slices that mean "all"
             return value
         if value not in products:
-            rest, factors = value, []
+            factors: list[Any] = []
+            rest = value
             for prime, node in sizes:
                 while rest % prime == 0:
                     rest //= prime
                     factors.append(node)
-            product: Any = factors.pop() if factors else rest
+            if rest != 1 or not factors:
+                factors.append(rest)
             with graph.inserting_before(start):
-                for factor in (*factors, *([rest] if rest != 1 and product is not rest else [])):
-                    product = graph.call_function(operator.mul, (product, factor))
-            products[value] = product
+                products[value] = reduce(lambda a, b: graph.call_function(operator.mul, (a, b)), factors)
         return products[value]
 
     for node in nodes:

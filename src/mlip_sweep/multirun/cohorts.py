@@ -3,7 +3,9 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,14 +14,23 @@ from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mlip_sweep.bars import no_bars
 from mlip_sweep.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# What members of a cohort have to have in common; whatever else differs stays each one's own.
-SHARED_GROUPS = ("model", "dataset")
-SHARED_TRAINER = ("batch_size", "dtype", "accelerator", "compile", "max_atoms")
-SHARED_SEEDS = ("order", "data")
+# What the members of a cohort have in common. Whatever else differs stays each one's own: seed, number of frames,
+# rescaling, loss, optimizer, averaging, epochs, measurements.
+SHARED = (
+    "model",
+    "dataset",
+    "trainer.batch_size",
+    "trainer.dtype",
+    "trainer.accelerator",
+    "trainer.compile",
+    "trainer.max_atoms",
+)
+OWN = ("dataset.n_train", "dataset.n_validation", "dataset.noise")
 
 
 def launch(
@@ -55,40 +66,66 @@ def launch(
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     composed = [_composed(context, config, overrides, first + place) for place, overrides in enumerate(jobs)]
-    cohorts = grouped(composed, size)
-    for number, places in enumerate(cohorts):
-        told = "; ".join(" ".join(filter_overrides(jobs[place])) for place in places)
-        log.info(f"cohort {number}: {len(places)} run{'s' if len(places) > 1 else ''} together: {told}")
-    if len(cohorts) > 1:
+    cohorts = grouped(composed, size, n_jobs)
+    for places in cohorts:
+        words = [" ".join(filter_overrides(jobs[place])) for place in places]
         log.info(
-            f"runs form {len(cohorts)} cohorts, since they differ in {_differences(composed)} or number more than {size}"
+            "%s: %s", f"{len(places)} runs train together" if len(places) > 1 else "a run by itself", "; ".join(words)
         )
+    if reasons := _reasons(composed, cohorts, size, n_jobs):
+        log.info("in %d cohorts, %s", len(cohorts), " and ".join(reasons))
     state = Singleton.get_state()
-    works = [partial(_run_cohort, context, task, [composed[place] for place in places], state) for places in cohorts]
+    works = [
+        partial(_run_cohort, context, task, [composed[place] for place in places], state, bars=number == 0)
+        for number, places in enumerate(cohorts)
+    ]
     returns: dict[int, JobReturn] = {}
     for places, done in zip(cohorts, _in_processes(works, n_jobs), strict=True):
         returns |= dict(zip(places, done, strict=True))
     return [returns[place] for place in range(len(jobs))]
 
 
-def grouped(composed: Sequence[DictConfig], size: int) -> list[list[int]]:
-    """Places of the jobs that train together: those of one architecture on one data set, at most `size` of them."""
+def grouped(composed: Sequence[DictConfig], size: int, n_jobs: int) -> list[list[int]]:
+    """Places of the jobs that train together.
+
+    Args:
+        composed: Configs of the jobs.
+        size: The largest number of jobs that train together.
+        n_jobs: Cohorts at once: runs that could be one cohort are shared out, so that each process has its part.
+    """
     alike: dict[str, list[int]] = {}
     for place, config in enumerate(composed):
         alike.setdefault(json.dumps(_in_common(config), sort_keys=True, default=str), []).append(place)
-    return [places[start : start + size] for places in alike.values() for start in range(0, len(places), size)]
+    cohorts = []
+    for places in alike.values():
+        shares = min(len(places), round(n_jobs * len(places) / len(composed)))
+        parts = max(1, shares, -(-len(places) // size))
+        ends = [round(len(places) * part / parts) for part in range(parts + 1)]
+        cohorts += [places[start:end] for start, end in pairwise(ends)]
+    return sorted(cohorts)
 
 
 def _in_common(config: DictConfig) -> dict[str, Any]:
-    parts: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in SHARED_GROUPS}
-    parts |= {f"trainer.{name}": config.trainer.get(name) for name in SHARED_TRAINER}
-    return parts | {f"seeds.{name}": config.seeds.get(name) for name in SHARED_SEEDS}
+    common: dict[str, Any] = {}
+    for key in SHARED:
+        value = OmegaConf.select(config, key)
+        common[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    for group, _, key in (name.partition(".") for name in OWN):
+        if isinstance(common[group], dict):
+            common[group].pop(key, None)
+    return common
 
 
-def _differences(composed: Sequence[DictConfig]) -> str:
-    """Names of what keeps jobs from one cohort."""
+def _reasons(composed: Sequence[DictConfig], cohorts: Sequence[Sequence[int]], size: int, n_jobs: int) -> list[str]:
+    """Why the jobs are not one cohort."""
     common = [_in_common(config) for config in composed]
-    return ", ".join(name for name in common[0] if len({str(one[name]) for one in common}) > 1) or "nothing"
+    differ = [key for key in SHARED if len({json.dumps(one[key], sort_keys=True, default=str) for one in common}) > 1]
+    reasons = [f"since they differ in {', '.join(differ)}"] if differ else []
+    if len(cohorts) > 1 and len(composed) > size:
+        reasons.append(f"of at most hydra.launcher.size={size}")
+    if len(cohorts) > 1 and n_jobs > 1:
+        reasons.append(f"shared out to hydra.launcher.n_jobs={n_jobs} processes")
+    return reasons
 
 
 def _composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
@@ -100,31 +137,33 @@ def _composed(context: HydraContext, config: DictConfig, overrides: Sequence[str
 
 
 def _run_cohort(
-    context: HydraContext, task: TaskFunction, composed: Sequence[DictConfig], state: Any
+    context: HydraContext, task: TaskFunction, composed: Sequence[DictConfig], state: Any, *, bars: bool
 ) -> list[JobReturn]:
-    """Run the jobs of one cohort in step, in this process."""
-    from mlip_sweep.bars import no_bars
+    """Run the jobs of one cohort in step, in this process; the first may show how far it is."""
     from mlip_sweep.training.cohort import Cohort  # PyTorch takes seconds to import
 
     setup_globals()
     Singleton.set_state(state)
-    with no_bars():
-        members = Cohort([partial(_run_one, context, task, job) for job in composed], _surroundings).run()
+    members = Cohort(
+        [partial(_run_one, context, task, job, bars=bars and place == 0) for place, job in enumerate(composed)],
+        _surroundings,
+    ).run()
     for member in members:
         if member.error is not None:
             raise member.error
     return [member.result for member in members]
 
 
-def _run_one(context: HydraContext, task: TaskFunction, job: DictConfig) -> JobReturn:
+def _run_one(context: HydraContext, task: TaskFunction, job: DictConfig, *, bars: bool) -> JobReturn:
     HydraConfig.instance().set_config(job)
-    return run_job(
-        hydra_context=context,
-        task_function=task,
-        config=job,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
+    with nullcontext() if bars else no_bars():
+        return run_job(
+            hydra_context=context,
+            task_function=task,
+            config=job,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
 
 
 def _surroundings() -> Callable[[], None]:

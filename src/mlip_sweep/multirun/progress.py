@@ -45,8 +45,8 @@ def is_search(hydra_cfg: Any) -> bool:
 
 
 def runs_here(hydra_cfg: Any) -> bool:
-    """Whether the jobs of a multirun run in the process that starts them, one after the other."""
-    return str(hydra_cfg.launcher._target_).endswith(".BasicLauncher") and not is_search(hydra_cfg)
+    """Whether one job of a multirun at a time has the terminal: the only one, or the first of a cohort."""
+    return str(hydra_cfg.launcher._target_).endswith((".BasicLauncher", ".CohortLauncher")) and not is_search(hydra_cfg)
 
 
 def shares_terminal(hydra_cfg: Any) -> bool:

@@ -1,16 +1,17 @@
 """Members of a cohort: trainings that go in step and share forward and backward, while each keeps all else its own.
 
-Every member is a whole run, with its own weights, optimiser, loss, averaging, checkpoints, records and fate, in a thread
-of its own. Only one of them has the turn at a time, and keeps it until it asks for something that can be shared: the
-energies and forces of a batch, or the gradients of its loss. It then waits. Once all members wait, what they ask for is
-done: for all members of one architecture through one program (`models.mapped`), each with its own weights and its own
-batch; and the turns go round again. So the members run as if they were alone, one after the other, but for the
+Every member is a whole run, with its own weights, optimiser, loss, averaging, checkpoints, records and fate, in a
+thread of its own. Only one of them has the turn at a time, and keeps it until it asks for something that can be shared:
+the energies and forces of a batch, or the gradients of its loss. It then waits. Once all members wait, what they ask
+for is done: for all members of one architecture through one program (`models.mapped`), each with its own weights and
+its own batch. And the turns go round again. So the members run as if they were alone, one after the other, but for the
 numbers that they share; nothing of them needs to be safe for threads, and their order is always the same.
 
 A member that ends, fails or is given up leaves, and the others get faster.
 """
 
 import contextvars
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential, States
 from mlip_sweep.models.mapped import Evaluation, check_alike, derive_together
+from optuna_async.outcome import is_out_of_memory
+
+log = logging.getLogger(__name__)
 
 FILLED_UP = 1.25  # geometries of members are put together where none has to be filled up by more than this factor
 
@@ -88,30 +92,48 @@ class Cohort:
         self, works: Sequence[Callable[[], Any]], surroundings: Callable[[], Callable[[], None]] = lambda: lambda: None
     ) -> None:
         self.members = [Member(self, work) for work in works]
-        self.stopped = False
+        self._stopped: BaseException | None = None
         self._surroundings = surroundings
         self._kinds: list[Potential] = []
-        self._runnable: deque[Member] = deque(self.members)
+        self._most = len(works)  # so many at once
+        self._runnable: deque[Member] = deque()
         self._waiting: dict[Member, Forward | Backward] = {}
         self._answers: dict[Member, Any] = {}
-        self._ended = threading.Event()
+        self._turn = threading.Semaphore(0)  # of the thread that serves
 
     def run(self) -> list[Member]:
         """Run all members to their ends; afterwards each has its result or its error.
 
         Raises:
-            KeyboardInterrupt: the user has pressed Ctrl-C: every member has ended by it.
+            BaseException: What a signal has raised, such as KeyboardInterrupt; every member has ended by it.
         """
         for member in self.members:
             member._thread.start()
+        self._runnable.extend(self.members)
         self._pass_on()
-        try:
-            self._ended.wait()
-        except BaseException:
-            self.stopped = True
-            self._ended.wait()
-            raise
+        while self._take_turn():
+            if self._stopped is None:
+                try:
+                    self._serve()
+                except BaseException as signal:
+                    self._stopped = signal
+            self._runnable.extend(member for member in self.members if member in self._waiting)
+            self._waiting.clear()
+            self._pass_on()
+        if self._stopped is not None:
+            raise self._stopped
         return self.members
+
+    def _take_turn(self) -> bool:
+        """Wait until all members wait; False once there is none left."""
+        while True:
+            try:
+                self._turn.acquire()
+                return bool(self._waiting)
+            except BaseException as signal:
+                if self._stopped is not None:  # a second one: not even the ends of the members are waited for
+                    raise
+                self._stopped = signal
 
     def kind_of(self, model: Potential) -> int:
         """A number that is the same for potentials that can share a program."""
@@ -131,7 +153,7 @@ class Cohort:
         self._pass_on()
         member._turn.acquire()
         restore()
-        if self.stopped:
+        if self._stopped is not None:
             raise KeyboardInterrupt
         answer = self._answers.pop(member)
         if isinstance(answer, BaseException):
@@ -144,16 +166,8 @@ class Cohort:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give the turn to the next member; where all wait, serve them first."""
-        if not self._runnable:
-            if not self._waiting:
-                self._ended.set()
-                return
-            if not self.stopped:
-                self._serve()
-            self._runnable.extend(member for member in self.members if member in self._waiting)
-            self._waiting.clear()
-        self._runnable.popleft()._turn.release()
+        """Give the turn to the next member; where there is none, to the thread that serves."""
+        (self._runnable.popleft() if self._runnable else self)._turn.release()
 
     def _serve(self) -> None:
         """Do what all members wait for, those of one kind together."""
@@ -166,84 +180,100 @@ class Cohort:
             else:
                 same.append(member)
         for group in groups:
-            requests: Any = [self._waiting[member] for member in group]
-            try:
-                answers = type(requests[0]).serve(requests)
-            except Exception as error:  # each member hears of it, and fails by itself
-                answers = [error] * len(group)
+            answers = self._served([self._waiting[member] for member in group])
             self._answers |= dict(zip(group, answers, strict=True))
+
+    def _served(self, requests: Any) -> list[Any]:
+        """Answers to requests of one kind, or the error that each is to hear of, and fail by itself."""
+        if len(requests) <= self._most:
+            try:
+                answers: list[Any] = type(requests[0]).serve(requests)
+                return answers
+            except Exception as error:
+                if len(requests) == 1 or not is_out_of_memory(error):
+                    return [error] * len(requests)
+            self._most = len(requests) // 2  # told outside of the handler, which holds what has taken the memory
+            log.warning("memory does not suffice for %d at once: from here on %d", len(requests), self._most)
+        return [
+            answer
+            for start in range(0, len(requests), self._most)
+            for answer in self._served(requests[start : start + self._most])
+        ]
 
 
 @dataclass
 class Forward:
-    """A member asks for the energies of atoms and the forces of some evaluations of its potential, of one size."""
+    """A member asks for the energies of atoms and the forces of its potential at a geometry."""
 
     kind: int
-    evaluations: Sequence[Evaluation]
+    evaluation: Evaluation
     backend: str | None
 
     def goes_with(self, other: Any) -> bool:
         """Whether one program serves both, without filling up much."""
         if not isinstance(other, Forward):
             return False
-        if (self.kind, self.backend, self._training) != (other.kind, other.backend, other._training):
+        if (self.kind, self.backend, self.training) != (other.kind, other.backend, other.training):
             return False
         return all(max(pair) <= FILLED_UP * min(pair) for pair in zip(self._size, other._size, strict=True))
 
     @property
-    def _training(self) -> bool:
-        return self.evaluations[0].model.training
+    def training(self) -> bool:
+        """Whether gradients will be asked for."""
+        return self.evaluation.model.training
 
     @property
     def _size(self) -> tuple[int, int]:
         """Numbers of atoms and of edges."""
-        geometry = self.evaluations[0].geometry
+        geometry = self.evaluation.geometry
         return len(geometry.positions), geometry.edge_index.shape[1]
 
     @staticmethod
     def serve(requests: Sequence["Forward"]) -> list["Answer"]:
         """Energies and forces of all."""
-        first = requests[0]
-        evaluations = [one for request in requests for one in request.evaluations]
-        with torch.set_grad_enabled(first._training):  # whatever the thread is doing that serves
-            if len(evaluations) == 1 and first.backend is None:
-                one = evaluations[0]
-                energies, forces = (each[None] for each in one.model.derive(one.states, one.geometry))
-            else:
-                energies, forces = derive_together(evaluations, first.backend)
-        together = _Together(energies, forces) if first._training else None
-        answers, start = [], 0
-        for request in requests:
-            rows, n_atoms = slice(start, start := start + len(request.evaluations)), request._size[0]
-            answers.append(
-                Answer(energies[rows, :n_atoms].detach(), forces[rows, :n_atoms].detach(), together, rows.start)
-            )
+        together = Together([request.evaluation for request in requests], requests[0].backend)
+        energies, forces = together.compute()
+        if requests[0].training:
+            together.outputs = energies, forces
+        answers = []
+        for row, request in enumerate(requests):
+            n_atoms = request._size[0]
+            own = energies[row, :n_atoms].detach(), forces[row, :n_atoms].detach()
+            answers.append(Answer(*own, together, row))
         return answers
 
 
 @dataclass
-class _Together:
-    """What was computed together, until its gradients have been."""
+class Together:
+    """What is computed together.
 
-    energies: Tensor
-    forces: Tensor
-    done: bool = False
+    Attributes:
+        evaluations: K of them.
+        backend: Of torch.compile, or None.
+        outputs: In training, energies (K, N) eV and forces (K, N, 3) eV/Å until their gradients are taken.
+    """
+
+    evaluations: Sequence[Evaluation]
+    backend: str | None
+    outputs: tuple[Tensor, Tensor] | None = None
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Energies and forces."""
+        with torch.set_grad_enabled(self.evaluations[0].model.training):  # whatever the thread is doing that serves
+            if len(self.evaluations) == 1 and self.backend is None:
+                one = self.evaluations[0]
+                energies, forces = one.model.derive(one.states, one.geometry)
+                return energies[None], forces[None]
+            return derive_together(self.evaluations, self.backend)
 
 
 @dataclass
 class Answer:
-    """Energies of atoms and forces of one member, and its place among what was computed together.
-
-    Attributes:
-        energies: (M, N) eV of M evaluations.
-        forces: (M, N, 3) eV/Å.
-        together: In training, what the gradients are taken of.
-        row: Of the first evaluation there.
-    """
+    """Energies of atoms (N,) eV and forces (N, 3) eV/Å of one member, and its row in what was computed together."""
 
     energies: Tensor
     forces: Tensor
-    together: _Together | None
+    together: Together
     row: int
 
 
@@ -271,17 +301,19 @@ class Backward:
     def serve(requests: Sequence["Backward"]) -> list[list[Tensor | None]]:
         """Gradients by the parameters of each."""
         together = requests[0].answer.together
-        if together is None or together.done:
-            raise RuntimeError("the gradients of this batch have been computed")
-        by_energies, by_forces = torch.zeros_like(together.energies), torch.zeros_like(together.forces)
-        for request in requests:
-            row, n_atoms = request.answer.row, len(request.by_energies)
+        rows = [request.answer.row for request in requests]
+        outputs, together.outputs = together.outputs, None
+        if outputs is None:  # memory did not suffice for the gradients of all: in parts, from the beginning
+            outputs = Together([together.evaluations[row] for row in rows], together.backend).compute()
+            rows = list(range(len(rows)))
+        energies, forces = outputs
+        by_energies, by_forces = torch.zeros_like(energies), torch.zeros_like(forces)
+        for row, request in zip(rows, requests, strict=True):
+            n_atoms = len(request.by_energies)
             by_energies[row, :n_atoms] = request.by_energies
             by_forces[row, :n_atoms] = request.by_forces
         wanted = [parameter for request in requests for parameter in request.parameters]
-        outputs, by = [together.energies, together.forces], [by_energies, by_forces]
-        gradients = iter(torch.autograd.grad(outputs, wanted, by, allow_unused=True))
-        together.done = True
+        gradients = iter(torch.autograd.grad(outputs, wanted, (by_energies, by_forces), allow_unused=True))
         return [[next(gradients) for _ in request.parameters] for request in requests]
 
 
@@ -303,30 +335,21 @@ class Shared:
 
     def __call__(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """As `Potential.derive`; in training, the loss of what it gives is to be derived by `backward`."""
-        answer = self._ask([states], geometry)
-        energies, forces = answer.energies[0], answer.forces[0]
+        request = Forward(self._kind, Evaluation(self._model, states, geometry), self._backend)
+        answer: Answer = self._member.ask(request)
         if self._model.training:
-            self._last = answer, energies.requires_grad_(), forces.requires_grad_()
-        return energies, forces
-
-    def each(self, states: Sequence[States], geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """As `models.mapped.derive_each`, in evaluation mode."""
-        answer = self._ask(states, geometry)
+            self._last = answer, answer.energies.requires_grad_(), answer.forces.requires_grad_()
         return answer.energies, answer.forces
-
-    def _ask(self, states: Sequence[States], geometry: Geometry) -> Answer:
-        evaluations = [Evaluation(self._model, one, geometry) for one in states]
-        answer: Answer = self._member.ask(Forward(self._kind, evaluations, self._backend))
-        return answer
 
     def backward(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
         """Gradients of a loss of the last energies and forces, added to those of the parameters."""
         if self._last is None:
             raise RuntimeError("there is no batch whose gradients could be computed")
-        (answer, *outputs), self._last = self._last, None
-        by = torch.autograd.grad(loss, outputs, allow_unused=True)
-        filled = [torch.zeros_like(o) if one is None else one for one, o in zip(by, outputs, strict=True)]
-        gradients = self._member.ask(Backward(answer, *filled, parameters))
+        (answer, energies, forces), self._last = self._last, None
+        by_energies, by_forces = torch.autograd.grad(loss, (energies, forces), allow_unused=True)
+        by_energies = torch.zeros_like(energies) if by_energies is None else by_energies
+        by_forces = torch.zeros_like(forces) if by_forces is None else by_forces
+        gradients = self._member.ask(Backward(answer, by_energies, by_forces, parameters))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is None:
                 continue
