@@ -28,7 +28,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup ## eight small runs, measured and compared
-	$(BIN)/mlip-sweep --config-name=quickstart hydra/launcher=joblib hydra.launcher.n_jobs=2 trainer.progress=false
+	$(BIN)/mlip-sweep --config-name=quickstart hydra.launcher.n_jobs=2 trainer.progress=false
 	@echo; echo "Browse the runs: make ui"
 
 test: setup ## the whole test suite

@@ -178,7 +178,7 @@ class _Slot:
 
 def serve(pipe: Connection, job: bytes) -> None:
     """Run trials, as they come through the pipe, until it is closed."""
-    _end_with_parent()
+    end_with_parent()
     try:
         program, state = cloudpickle.loads(job)
         setup_globals()
@@ -232,7 +232,7 @@ def _plain_numbers(value: Any) -> Any:
     return [_plain_numbers(element) for element in value] if isinstance(value, (list, tuple)) else value
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the sweep's has ended, however that came about; otherwise it would train on for nobody."""
     parent = multiprocessing.parent_process()
 

@@ -11,6 +11,7 @@ from optuna_async.config import TARGET
 from optuna_async.progress import SweepState
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+COHORT = "hydra_plugins.mlip_sweep_cohort_launcher.cohort_launcher.CohortLauncher"
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -103,7 +104,8 @@ def test_the_number_of_runs_as_far_as_a_sweeper_says_it(sweeper, expected):
 
 
 @pytest.mark.parametrize(
-    ("launcher", "sweeper", "here"), [(BASIC, GRID, True), (BASIC, TARGET, False), ("joblib.Joblib", GRID, False)]
+    ("launcher", "sweeper", "here"),
+    [(BASIC, GRID, True), (BASIC, TARGET, False), ("joblib.Joblib", GRID, False), (COHORT, GRID, True)],
 )
 def test_where_runs_work(launcher, sweeper, here):
     hydra_cfg = OmegaConf.create({"launcher": {"_target_": launcher}, "sweeper": {"_target_": sweeper}})

@@ -3,11 +3,15 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
 from typing import Any
 
+import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
@@ -16,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mlip_sweep.bars import no_bars
 from mlip_sweep.errors import InputError
+from optuna_async.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +36,8 @@ SHARED = (
     "trainer.max_atoms",
 )
 OWN = ("dataset.n_train", "dataset.n_validation", "dataset.noise")
+
+_pool: ProcessPoolExecutor | None = None  # of this process
 
 
 def launch(
@@ -178,12 +185,22 @@ def _surroundings() -> Callable[[], None]:
 
 
 def _in_processes(works: Sequence[Callable[[], list[JobReturn]]], n_jobs: int) -> list[list[JobReturn]]:
+    """Run cohorts, so many at once, each in a process; a single one in this process."""
+    global _pool
     if n_jobs == 1 or len(works) == 1:
         return [work() for work in works]
+    if _pool is None:  # kept for the next launch of a search: a process imports for seconds, and writes programs out
+        _pool = ProcessPoolExecutor(n_jobs, get_context("spawn"), initializer=end_with_parent)
     try:
-        from joblib import Parallel, delayed
-    except ImportError as error:
-        raise InputError(
-            f"hydra.launcher.n_jobs={n_jobs}: joblib is not installed; pip install 'mlip-sweep[joblib]', or set it to 1"
-        ) from error
-    return Parallel(n_jobs=n_jobs, backend="loky")(delayed(work)() for work in works)
+        # By value where need be, as Hydra's launchers do: a script's functions live in __main__.
+        futures = [_pool.submit(_called, cloudpickle.dumps(work)) for work in works]
+        return [future.result() for future in futures]
+    except BrokenProcessPool:
+        _pool = None
+        raise
+
+
+def _called(work: bytes) -> list[JobReturn]:
+    """Do what another process asks for."""
+    returns: list[JobReturn] = cloudpickle.loads(work)()
+    return returns

@@ -1,0 +1,201 @@
+"""What trainings that share a program gain: a step of K members together beside a step of one alone.
+
+    python benchmarks/cohorts.py                                   # both demo models, 2 to 32 members, eager
+    python benchmarks/cohorts.py --compile --members 8             # through torch.compile too, with its compile time
+    python benchmarks/cohorts.py --whole --members 8               # whole trainings: Lightning, optimiser, validation
+    python benchmarks/cohorts.py --xyz train_300K.xyz              # other molecules
+
+A step is a batch of five frames: energies, forces, and the gradients of a loss of both by all weights. Cases take turns
+(A B A B), on one thread of one process; times are per member, medians with the least and the most of the turns, and so
+are the ratios, of one turn each. Beside them stand the floating-point operations of a step (torch's count, of matrix
+products alone) over the rate of a large matrix product on the same thread: what the machine could do.
+"""
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlip_sweep.config import config_folder
+from mlip_sweep.data.graphs import GraphBatch, collate
+from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.mapped import Evaluation, derive_together
+from mlip_sweep.run.plan import Data, Plan, make_plan
+from mlip_sweep.run.train import build
+from mlip_sweep.training.cohort import Cohort, membership
+from mlip_sweep.training.fit import fit
+
+BATCH = 5  # frames
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="of the run's config, such as model.num_features=32")
+    parser.add_argument("--architectures", nargs="+", default=["nequip", "mace"])
+    parser.add_argument("--members", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("--xyz", type=Path, help="training frames from a file that ASE reads, instead of ethanol")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile too, which takes minutes")
+    parser.add_argument("--whole", action="store_true", help="whole trainings instead of steps")
+    parser.add_argument("--epochs", type=int, default=20, help="of whole trainings (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a turn (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each case (default %(default)s)")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    for architecture in given.architectures:
+        plans = [make(given, architecture, seed) for seed in range(max(given.members))]
+        data = plans[0].read_data()
+        if given.whole:
+            console.print(whole(given, architecture, plans, data))
+        else:
+            console.print(steps(given, architecture, [build(plan, data) for plan in plans], data))
+
+
+def make(given: argparse.Namespace, architecture: str, seed: int) -> Plan:
+    """The plan of one member."""
+    data = ["dataset=extxyz", f"dataset.train={given.xyz.resolve()}"] if given.xyz else ["dataset=ethanol_xtb"]
+    fixed = [f"model={architecture}", *data, "dataset.n_train=40", f"seed={seed}", "trainer=cpu"]
+    fixed += [f"trainer.max_epochs={given.epochs}", "trainer.progress=false", "trainer.resume=false", *given.overrides]
+    with initialize_config_dir(str(config_folder("conf")), version_base=None):
+        return make_plan(compose("run", fixed))
+
+
+def steps(given: argparse.Namespace, architecture: str, models: Sequence[Potential], data: Data) -> Table:
+    """Steps of the program alone, without a trainer around it."""
+    for model in models:
+        model.train()
+    batch = collate(data.dataset.graphs("train", models[0].cutoff)[:BATCH])
+    backends = [None, "inductor"] if given.compile else [None]
+    cases: dict[str, tuple[Callable[[], None], int]] = {"eager, alone": (partial(alone, models[0], batch), 1)}
+    for backend in backends:
+        word = "eager" if backend is None else "compiled"
+        if backend is not None:
+            cases["compiled, alone"] = (partial(together, models[:1], batch, backend), 1)
+        for k in given.members:
+            cases[f"{word}, {k} members"] = (partial(together, models[:k], batch, backend), k)
+    first, memory = {}, {}
+    for name, (step, _) in cases.items():
+        start = time.perf_counter()
+        step()
+        first[name] = time.perf_counter() - start
+        memory[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(given.repeats):
+        for name, (step, k) in cases.items():
+            start = time.perf_counter()
+            for _ in range(given.steps):
+                step()
+            times[name].append((time.perf_counter() - start) / given.steps / k)
+    with FlopCounterMode(display=False) as counter:
+        alone(models[0], batch)
+    limit = counter.get_total_flops() / matrix_product_rate()
+    parameters = sum(p.numel() for p in models[0].parameters())
+    size = f"{parameters} parameters, {len(batch.positions)} atoms, {batch.edge_index.shape[1]} edges"
+    flops = f"{counter.get_total_flops() / 1e9:.3f} GFLOP a step: {1000 * limit:.2f} ms at the rate of a matrix product"
+    table = Table(title=f"{architecture}, {size}; {flops}")
+    for column in (
+        "case",
+        "ms a member-step",
+        "× eager alone",
+        "× compiled alone",
+        "× limit",
+        "first step, s",
+        "peak MiB",
+    ):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for name, own in times.items():
+        ratios = [ratio(times[peer], own) if peer in times else "" for peer in ("eager, alone", "compiled, alone")]
+        median = statistics.median(own)
+        table.add_row(
+            name,
+            spread([1000 * t for t in own]),
+            *ratios,
+            f"{median / limit:.0f}",
+            f"{first[name]:.1f}",
+            f"{memory[name]:.0f}",
+        )
+    return table
+
+
+def whole(given: argparse.Namespace, architecture: str, plans: Sequence[Plan], data: Data) -> Table:
+    """Trainings with all that is around the program."""
+    n_steps = -(-len(data.dataset.train) // plans[0].settings.trainer.batch_size) * given.epochs
+    counts = [1, *given.members]
+    times: dict[int, list[float]] = {k: [] for k in counts}
+    for turn in range(given.repeats + 1):  # the first one writes programs out, and is not counted
+        for k in counts:
+            start = time.perf_counter()
+            if k == 1:
+                train(plans[0], data)
+            else:
+                for member in Cohort([partial(train, plan, data) for plan in plans[:k]]).run():
+                    if member.error is not None:
+                        raise member.error
+            if turn:
+                times[k].append((time.perf_counter() - start) / n_steps / k)
+    table = Table(title=f"{architecture}: {given.epochs} epochs with validation, checkpoints and optimiser, eager")
+    for column in ("members", "ms a member-step", "× alone"):
+        table.add_column(column, justify="right")
+    for k, own in times.items():
+        table.add_row("alone" if k == 1 else str(k), spread([1000 * t for t in own]), ratio(times[1], own))
+    return table
+
+
+def train(plan: Plan, data: Data) -> None:
+    """One training, alone or as a member of a cohort."""
+    model = build(plan, data)
+    if (member := membership()) is not None:
+        member.share(model, compiled=plan.settings.trainer.compile)
+    splits = (data.dataset.graphs(split, model.cutoff) for split in ("train", "validation"))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(model, *splits, plan.recipe, plan.settings.trainer, seed=plan.settings.seeds.order, folder=Path(folder))
+
+
+def alone(model: Potential, batch: GraphBatch) -> None:
+    """A step of one potential as it is."""
+    energies, forces = model.derive({}, batch.geometry())
+    scalar = energies.square().sum() + forces.square().sum()
+    torch.autograd.grad(scalar, list(model.parameters()), allow_unused=True)
+
+
+def together(models: Sequence[Potential], batch: GraphBatch, backend: str | None) -> None:
+    """A step of several potentials in one program."""
+    energies, forces = derive_together([Evaluation(model, {}, batch.geometry()) for model in models], backend)
+    scalar = energies.square().sum() + forces.square().sum()
+    torch.autograd.grad(scalar, [p for model in models for p in model.parameters()], allow_unused=True)
+
+
+def matrix_product_rate(n: int = 1500) -> float:
+    """Floating-point operations a second of a large product in single precision, the best of five."""
+    a, b = torch.rand(n, n), torch.rand(n, n)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / min(seconds)
+
+
+def ratio(peer: Sequence[float], own: Sequence[float]) -> str:
+    """How much faster, turn by turn."""
+    return spread([a / b for a, b in zip(peer, own, strict=True)])
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Which jobs of a multirun train together, and that a sweep of them is the sweep of runs alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write
+from hydra import compose, initialize_config_dir
+from samples import TINY, architecture_class, ethanol_frames
+
+from mlip_sweep.comparison.runs import read_runs
+from mlip_sweep.config import config_folder
+from mlip_sweep.data.reading import atoms_of
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
+from mlip_sweep.models.checkpoint import is_installed
+from mlip_sweep.multirun.cohorts import _reasons, grouped
+from mlip_sweep.tracking.read import stored_sweeps
+from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
+
+ARCHITECTURES = [name for name in TINY if is_installed(architecture_class(name))]
+URI = "sqlite:///mlflow.db"
+SMALL = [
+    "dataset=extxyz",
+    "dataset.train=train.xyz",
+    "dataset.temperature=300",
+    "dataset.tests={300K: a.xyz, 1200K: b.xyz}",
+    "trainer.max_epochs=3",
+    "trainer.dtype=float64",
+    "measurement.landscape.directions=2",
+    "measurement.landscape.points=5",
+    "measurement.stability.replicas=2",
+    "measurement.stability.duration_ps=0.02",
+    "measurement.inference_time=null",
+]
+
+
+def composed(*jobs):
+    with initialize_config_dir(str(config_folder("conf")), version_base=None):
+        return [compose("run", job.split()) for job in jobs]
+
+
+def test_runs_of_one_architecture_train_together_whatever_else_differs():
+    jobs = composed(
+        "seed=0",
+        "seed=1 optimizer=adam optimizer.lr=0.01",
+        "model=mace",
+        "averaging=swa loss=weight_cycle rescaling=none dataset.n_train=25",
+        "model=mace seed=3 trainer.max_epochs=5",
+        "trainer.dtype=float64",
+    )
+    cohorts = grouped(jobs, size=8, n_jobs=1)
+    assert cohorts == [[0, 1, 3], [2, 4], [5]]
+    assert _reasons(jobs, cohorts, 8, 1) == ["since they differ in model, trainer.dtype"]
+
+
+def test_a_cohort_has_its_size_and_every_process_its_part():
+    jobs = composed(*(f"seed={seed}" for seed in range(10)))
+    assert [len(places) for places in grouped(jobs, size=4, n_jobs=1)] == [3, 4, 3]
+    assert [len(places) for places in grouped(jobs, size=16, n_jobs=2)] == [5, 5]
+    assert grouped(jobs[:1], size=16, n_jobs=2) == [[0]]
+    both = grouped(jobs[:4] + composed(*(f"model=mace seed={seed}" for seed in range(4))), size=8, n_jobs=2)
+    assert both == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert sorted(place for places in grouped(jobs, size=3, n_jobs=2) for place in places) == list(range(10))
+
+
+def mlip_sweep(folder, *arguments):
+    command = [Path(sys.executable).parent / "mlip-sweep", "--multirun", *arguments, *SMALL]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("cohorts")
+    for file, seed, spread in [("train", 0, 0.05), ("a", 1, 0.05), ("b", 2, 0.1)]:
+        write(made / f"{file}.xyz", [atoms_of(f) for f in ethanol_frames(10, seed=seed, spread=spread)])
+    return made
+
+
+@pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
+def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    model = f"model={ARCHITECTURES[0]}"
+    choices = ["seed=0,1", "averaging=none,ema", "optimizer.lr=0.005,1e30", model]
+    done = mlip_sweep(folder, *choices, "hydra/launcher=cohort", "tracking.experiment=together")
+    assert done.returncode == 1, done.stderr  # half of the runs are not to be had
+    assert "8 runs train together" in done.stdout + done.stderr
+    alone = mlip_sweep(folder, *choices[:2], model, "tracking.experiment=alone")
+    assert alone.returncode == 0, alone.stderr
+    runs, expected = read_runs(URI, "together"), read_runs(URI, "alone")
+    assert sorted(runs["status"]) == ["FAILED"] * 4 + ["FINISHED"] * 4
+    runs = runs[runs["status"] == "FINISHED"]
+    assert len(expected) == 4
+
+    def choice(run):
+        return run["params"]["seed"], run["params"]["averaging"]
+
+    by_choice = {choice(run): run for _, run in runs.iterrows()}
+    for _, run in expected.iterrows():
+        for name in (LOSS_ENTROPY, RMSE_FORCES_HIGH_T, TIME_TO_FAILURE, VALIDATION_LOSS_KEPT):
+            np.testing.assert_allclose(by_choice[choice(run)][name], run[name], rtol=1e-6, err_msg=name)
+    again = mlip_sweep(folder, *choices[:2], model, "hydra/launcher=cohort", "tracking.experiment=alone", "resume=true")
+    assert again.returncode == 0, again.stderr
+    assert len(read_runs(URI, "alone")) == 4  # all had finished
+
+
+@pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
+def test_a_search_asks_for_cohorts_of_trials(folder, monkeypatch):
+    import optuna
+
+    monkeypatch.chdir(folder)
+    done = mlip_sweep(
+        folder,
+        "--config-name=entropy_search",
+        "hydra.sweeper.n_trials=5",
+        "hydra.sweeper.n_jobs=3",
+        "hydra.launcher.n_jobs=1",
+        "+hydra.sweeper.custom_search_space=null",
+        f"model={ARCHITECTURES[0]}",
+        "optimizer.lr=tag(log,interval(0.002,0.02))",
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "3 runs train together" in said
+    assert "2 runs train together" in said
+    study = optuna.load_study(study_name="entropy_search", storage="sqlite:///optuna.db")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5
+    assert len({trial.value for trial in study.trials}) == 5
+    (sweep,) = stored_sweeps(URI, "mlip-sweep")
+    assert sweep.status == "FINISHED"
+
+
+@pytest.mark.parametrize("setting", ["size=0", "n_jobs=none"])
+def test_settings_of_the_launcher_are_checked(setting, folder):
+    done = mlip_sweep(folder, "seed=0,1", "hydra/launcher=cohort", f"hydra.launcher.{setting}")
+    assert done.returncode != 0
+    assert f"hydra.launcher.{setting}" in done.stderr
+    assert "Traceback" not in done.stderr
