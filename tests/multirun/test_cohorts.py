@@ -84,27 +84,19 @@ def folder(tmp_path_factory):
 def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
     monkeypatch.chdir(folder)
     model = f"model={ARCHITECTURES[0]}"
-    choices = ["seed=0,1", "averaging=none,ema", "optimizer.lr=0.005,1e30", model]
-    done = mlip_sweep(folder, *choices, "hydra/launcher=cohort", "tracking.experiment=together")
-    assert done.returncode == 1, done.stderr  # half of the runs are not to be had
-    assert "8 runs train together" in done.stdout + done.stderr
-    alone = mlip_sweep(folder, *choices[:2], model, "tracking.experiment=alone")
+    rates = "optimizer.lr=0.005,1e30"  # half of the runs diverge
+    done = mlip_sweep(folder, "seed=0,1", rates, model, "hydra/launcher=cohort", "tracking.experiment=together")
+    assert done.returncode == 1, done.stderr
+    assert "4 runs train together" in done.stdout + done.stderr
+    alone = mlip_sweep(folder, "seed=0,1", model, "tracking.experiment=alone")
     assert alone.returncode == 0, alone.stderr
     runs, expected = read_runs(URI, "together"), read_runs(URI, "alone")
-    assert sorted(runs["status"]) == ["FAILED"] * 4 + ["FINISHED"] * 4
-    runs = runs[runs["status"] == "FINISHED"]
-    assert len(expected) == 4
-
-    def choice(run):
-        return run["params"]["seed"], run["params"]["averaging"]
-
-    by_choice = {choice(run): run for _, run in runs.iterrows()}
+    assert sorted(runs["status"]) == ["FAILED"] * 2 + ["FINISHED"] * 2
+    assert len(expected) == 2
+    by_seed = {run["params"]["seed"]: run for _, run in runs[runs["status"] == "FINISHED"].iterrows()}
     for _, run in expected.iterrows():
         for name in (LOSS_ENTROPY, RMSE_FORCES_HIGH_T, TIME_TO_FAILURE, VALIDATION_LOSS_KEPT):
-            np.testing.assert_allclose(by_choice[choice(run)][name], run[name], rtol=1e-6, err_msg=name)
-    again = mlip_sweep(folder, *choices[:2], model, "hydra/launcher=cohort", "tracking.experiment=alone", "resume=true")
-    assert again.returncode == 0, again.stderr
-    assert len(read_runs(URI, "alone")) == 4  # all had finished
+            np.testing.assert_allclose(by_seed[run["params"]["seed"]][name], run[name], rtol=1e-6, err_msg=name)
 
 
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
@@ -118,9 +110,10 @@ def test_a_search_asks_for_cohorts_of_trials(folder, monkeypatch):
         "hydra.sweeper.n_trials=5",
         "hydra.sweeper.n_jobs=3",
         "hydra.launcher.n_jobs=1",
-        "+hydra.sweeper.custom_search_space=null",
         f"model={ARCHITECTURES[0]}",
-        "optimizer.lr=tag(log,interval(0.002,0.02))",
+        "dataset.n_train=8",
+        "loss=constant",
+        "averaging=none,ema",
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
