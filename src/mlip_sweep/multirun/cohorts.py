@@ -63,13 +63,7 @@ def launch(
 
     Returns:
         What each job has returned, in order.
-
-    Raises:
-        InputError: `size` or `n_jobs` is no positive number.
     """
-    for name, value in (("size", size), ("n_jobs", n_jobs)):
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"hydra.launcher.{name}={value}: give a number greater than 0")
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     composed = [_composed(context, config, overrides, first + place) for place, overrides in enumerate(jobs)]
@@ -90,6 +84,23 @@ def launch(
     for places, done in zip(cohorts, _in_processes(works, n_jobs), strict=True):
         returns |= dict(zip(places, done, strict=True))
     return [returns[place] for place in range(len(jobs))]
+
+
+def check_launcher(launcher: DictConfig) -> None:
+    """Refuse settings of the launcher that make no sense, before anything is launched.
+
+    Args:
+        launcher: `hydra.launcher` of a multirun, of whatever launcher.
+
+    Raises:
+        InputError: `size` or `n_jobs` of a launcher of cohorts is no positive number.
+    """
+    if not str(launcher.get("_target_")).endswith(".CohortLauncher"):
+        return
+    for name in ("size", "n_jobs"):
+        value = launcher.get(name)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"hydra.launcher.{name}={value}: give a number greater than 0")
 
 
 def grouped(composed: Sequence[DictConfig], size: int, n_jobs: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError
 from mlip_sweep.multirun import folder, opening, trials
+from mlip_sweep.multirun.cohorts import check_launcher
 from mlip_sweep.multirun.direction import check_direction
 from mlip_sweep.multirun.names import constants, varied_keys
 from mlip_sweep.multirun.progress import SweepProgress, grid_size, is_search, runs_here
@@ -69,6 +70,7 @@ class _OpenSweep:
         if not any(key.split(".")[0] == "dataset" for key in varied_keys(config.hydra)):
             check_sources(config.get("dataset"))  # else each job looks for its own
         check_direction(config)
+        check_launcher(config.hydra.launcher)
         self.uri = store.prepare(config.tracking.uri)
         self.experiment = str(config.tracking.experiment)
         store.experiment_id(self.uri, self.experiment)  # makes it where it is new
