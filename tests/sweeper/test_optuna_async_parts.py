@@ -8,12 +8,14 @@ import time
 import optuna
 import pytest
 import torch
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from optuna_async import outcome as outcomes
+from optuna_async.launchers import LauncherThreads
 from optuna_async.liveness import SILENCE_S
 from optuna_async.outcome import Outcome, judged
 from optuna_async.space import Space, parse_space
@@ -195,3 +197,37 @@ def test_a_study_of_another_tool_is_not_taken_over(tmp_path):
     other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     with pytest.raises(ConfigCompositionException, match="x: stored nothing, now FloatDistribution"):
         study(tmp_path, storage=storage)
+
+
+class Together:
+    """A launcher that is given several jobs at once; jobs of odd numbers fail."""
+
+    jobs_together = 4
+
+    def __init__(self):
+        self.launches = []
+
+    def launch(self, job_overrides, initial_job_idx):
+        self.launches.append((initial_job_idx, [overrides[0] for overrides in job_overrides]))
+        jobs = []
+        for number, _ in enumerate(job_overrides, start=initial_job_idx):
+            job = JobReturn(status=JobStatus.FAILED if number % 2 else JobStatus.COMPLETED)
+            job.return_value = ValueError("odd") if number % 2 else float(number)
+            jobs.append(job)
+        return jobs
+
+
+def test_a_launcher_of_several_jobs_gets_them_at_once_under_their_own_numbers():
+    launcher = Together()
+    slots = LauncherThreads(6, launcher)
+    assert slots.free == 6
+    for number in (3, 4, 5, 9, 10, 11):  # others of the study's numbers belong to another sweep
+        slots.start(number, [f"job={number}"])
+    assert slots.free == 0
+    ended = {}
+    while len(ended) < 6:
+        ended |= dict(slots.wait(10.0))
+        assert slots.free == (6 if len(ended) == 6 else 0)  # what runs together ends together
+    assert launcher.launches == [(3, ["job=3", "job=4", "job=5"]), (9, ["job=9", "job=10", "job=11"])]
+    assert {number: outcome.values for number, outcome in ended.items() if number % 2 == 0} == {4: 4.0, 10: 10.0}
+    assert all(ended[number].reason == "error: ValueError: odd" for number in (3, 5, 9, 11))

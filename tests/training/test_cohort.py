@@ -1,5 +1,7 @@
 """Trainings that go in step: each member's numbers are those that it has alone, and what happens to one is its own."""
 
+import os
+import signal
 from functools import partial
 
 import pytest
@@ -132,6 +134,23 @@ def test_members_are_split_where_memory_does_not_suffice(fails_in, tmp_path, mon
     for seed, (_, kept) in enumerate(results):
         alone = train(tmp_path / f"alone{seed}", seed, max_epochs=2)[1]
         assert kept.validation_loss == pytest.approx(alone.validation_loss, rel=1e-9)
+
+
+class Interrupts(Callback):
+    """Presses Ctrl-C in its second epoch."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_every_member(tmp_path):
+    works = [partial(train, tmp_path / "a", 0, callbacks=[Interrupts()]), partial(train, tmp_path / "b", 1)]
+    both = Cohort(works)
+    with pytest.raises(KeyboardInterrupt):
+        both.run()
+    assert [type(member.error) for member in both.members] == [KeyboardInterrupt] * 2
+    assert all((tmp_path / name / "last.ckpt").is_file() for name in "ab")  # of the first epoch
 
 
 def test_the_state_of_the_process_is_each_member_s_own():

@@ -109,15 +109,15 @@ def grouped(composed: Sequence[DictConfig], size: int, n_jobs: int) -> list[list
     Args:
         composed: Configs of the jobs.
         size: The largest number of jobs that train together.
-        n_jobs: Cohorts at once: runs that could be one cohort are shared out, so that each process has its part.
+        n_jobs: Cohorts at once: runs that could be one cohort are shared out, two to each process at least, so that no
+            process is idle while another trains what costs more.
     """
     alike: dict[str, list[int]] = {}
     for place, config in enumerate(composed):
         alike.setdefault(json.dumps(_in_common(config), sort_keys=True, default=str), []).append(place)
     cohorts = []
     for places in alike.values():
-        shares = min(len(places), round(n_jobs * len(places) / len(composed)))
-        parts = max(1, shares, -(-len(places) // size))
+        parts = max(1, min(n_jobs, len(places) // 2), -(-len(places) // size))
         ends = [round(len(places) * part / parts) for part in range(parts + 1)]
         cohorts += [places[start:end] for start, end in pairwise(ends)]
     return sorted(cohorts)

@@ -166,6 +166,10 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
         if type(error) is SystemExit and trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    except ValueError as error:
+        if not main and isinstance(error.__context__, KeyboardInterrupt):  # it asks for a signal handler of the thread
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
