@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from mlip_sweep.config import config_folder
 from mlip_sweep.data.graphs import GraphBatch, collate
@@ -97,12 +99,12 @@ def steps(given: argparse.Namespace, architecture: str, models: Sequence[Potenti
             for _ in range(given.steps):
                 step()
             times[name].append((time.perf_counter() - start) / given.steps / k)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         alone(models[0], batch)
-    limit = counter.get_total_flops() / matrix_product_rate()
+    limit = counter.flops / matrix_product_rate()
     parameters = sum(p.numel() for p in models[0].parameters())
     size = f"{parameters} parameters, {len(batch.positions)} atoms, {batch.edge_index.shape[1]} edges"
-    flops = f"{counter.get_total_flops() / 1e9:.3f} GFLOP a step: {1000 * limit:.2f} ms at the rate of a matrix product"
+    flops = f"{counter.flops / 1e9:.3f} GFLOP a step: {1000 * limit:.2f} ms at the rate of a matrix product"
     table = Table(title=f"{architecture}, {size}; {flops}")
     for column in (
         "case",
@@ -174,6 +176,21 @@ def together(models: Sequence[Potential], batch: GraphBatch, backend: str | None
     energies, forces = derive_together([Evaluation(model, {}, batch.geometry()) for model in models], backend)
     scalar = energies.square().sum() + forces.square().sum()
     torch.autograd.grad(scalar, [p for model in models for p in model.parameters()], allow_unused=True)
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts the floating-point operations of matrix products; torch's own hooks into modules too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do an operation, and count it."""
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def matrix_product_rate(n: int = 1500) -> float:
