@@ -22,17 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+from trained import overrides_of, plan_of
 
-from mlip_sweep.config import config_folder
 from mlip_sweep.data.graphs import GraphBatch, collate
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.mapped import Evaluation, derive_together
-from mlip_sweep.run.plan import Data, Plan, make_plan
+from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.run.train import build
 from mlip_sweep.training.cohort import Cohort, membership
 from mlip_sweep.training.fit import fit
@@ -66,11 +65,8 @@ def main() -> None:
 
 def make(given: argparse.Namespace, architecture: str, seed: int) -> Plan:
     """The plan of one member."""
-    data = ["dataset=extxyz", f"dataset.train={given.xyz.resolve()}"] if given.xyz else ["dataset=ethanol_xtb"]
-    fixed = [f"model={architecture}", *data, "dataset.n_train=40", f"seed={seed}", "trainer=cpu"]
-    fixed += [f"trainer.max_epochs={given.epochs}", "trainer.progress=false", "trainer.resume=false", *given.overrides]
-    with initialize_config_dir(str(config_folder("conf")), version_base=None):
-        return make_plan(compose("run", fixed))
+    size = {"xyz": given.xyz, "n_train": 40, "epochs": given.epochs}
+    return plan_of(overrides_of(architecture, **size, seed=seed, overrides=given.overrides))
 
 
 def steps(given: argparse.Namespace, architecture: str, models: Sequence[Potential], data: Data) -> Table:

@@ -12,11 +12,26 @@ from mlip_sweep.data.cache import cached
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.run.plan import make_plan
+from mlip_sweep.run.plan import Plan, make_plan
 from mlip_sweep.run.train import build
 from mlip_sweep.training.fit import fit
 
 LOSS = ["loss.energy_weight=100", "loss.validation.energy_weight=1000", "loss.validation.forces_weight=10"]
+
+
+def overrides_of(
+    architecture: str, *, xyz: Path | None, n_train: int, epochs: int, seed: int, overrides: Sequence[str] = ()
+) -> list[str]:
+    """What a run of the demo's size is composed by, on a CPU, beginning anew; arguments as of `trained`."""
+    data = ["dataset=extxyz", f"dataset.train={xyz.resolve()}"] if xyz else ["dataset=ethanol_xtb"]
+    fixed = [f"model={architecture}", *data, f"dataset.n_train={n_train}", f"seed={seed}", "trainer=cpu", *LOSS]
+    return [*fixed, f"trainer.max_epochs={epochs}", "trainer.progress=false", "trainer.resume=false", *overrides]
+
+
+def plan_of(overrides: Sequence[str]) -> Plan:
+    """The plan that overrides compose."""
+    with initialize_config_dir(str(config_folder("conf")), version_base=None):
+        return make_plan(compose("run", list(overrides)))
 
 
 def trained(
@@ -38,11 +53,8 @@ def trained(
         seed: of weights and order.
         overrides: of the run's config, such as model.num_features=32.
     """
-    data = ["dataset=extxyz", f"dataset.train={xyz.resolve()}"] if xyz else ["dataset=ethanol_xtb"]
-    fixed = [f"model={architecture}", *data, f"dataset.n_train={n_train}", f"seed={seed}", "trainer=cpu", *LOSS]
-    fixed += [f"trainer.max_epochs={epochs}", "trainer.progress=false", "trainer.resume=false", *overrides]
-    with initialize_config_dir(str(config_folder("conf")), version_base=None):
-        plan = make_plan(compose("run", fixed))
+    fixed = overrides_of(architecture, xyz=xyz, n_train=n_train, epochs=epochs, seed=seed, overrides=overrides)
+    plan = plan_of(fixed)
     read = plan.read_data()
     cache = os.environ.get("MLIP_SWEEP_CACHE", "~/.cache/mlip-sweep")
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.io import write
 from omegaconf import OmegaConf
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.reading import atoms_of
 from mlip_sweep.models import rescaling
 from mlip_sweep.models.checkpoint import architecture_of, build, is_installed
 from mlip_sweep.models.interface import Potential
@@ -40,6 +42,11 @@ def model_config(name: str) -> dict:
 def architecture_class(name: str) -> type[Potential]:
     """The class that a file of conf/model names, which need not have its library."""
     return architecture_of(model_config(name)["_target_"])
+
+
+def installed_architectures() -> list[str]:
+    """One config of every architecture whose library is there."""
+    return [name for name in TINY if is_installed(architecture_class(name))]
 
 
 def model_configs() -> list:
@@ -87,6 +94,21 @@ def ethanol_frames(n: int = 8, seed: int = 0, spread: float = 0.05) -> list[Fram
         atoms.calc = EMT()
         frames.append(_frame(atoms, f"ethanol, frame {k}"))
     return frames
+
+
+# Overrides of a run on the files that `write_ethanol_files` writes.
+ETHANOL_FILES = [
+    "dataset=extxyz",
+    "dataset.train=train.xyz",
+    "dataset.temperature=300",
+    "dataset.tests={300K: a.xyz, 1200K: b.xyz}",
+]
+
+
+def write_ethanol_files(folder: Path) -> None:
+    """A training set and two test sets of ten frames, as files of a user's own."""
+    for file, seed, spread in [("train", 0, 0.05), ("a", 1, 0.05), ("b", 2, 0.1)]:
+        write(folder / f"{file}.xyz", [atoms_of(f) for f in ethanol_frames(10, seed=seed, spread=spread)])
 
 
 def copper_frame() -> Frame:

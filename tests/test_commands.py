@@ -9,28 +9,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase.build import molecule
-from ase.io import write
-from samples import ROOT, TINY, architecture_class, ethanol_frames
+from samples import (
+    ETHANOL_FILES,
+    ROOT,
+    TINY,
+    installed_architectures,
+    write_ethanol_files,
+)
 
 import mlip_sweep
 from mlip_sweep import cli
 from mlip_sweep.comparison.runs import last_parent, read_runs
-from mlip_sweep.data.reading import atoms_of
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
 from mlip_sweep.metrics import wall_time
-from mlip_sweep.models.checkpoint import is_installed
 from mlip_sweep.tracking.read import stored_sweeps
 from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
 
 BIN = Path(sys.executable).parent
-ARCHITECTURES = [name for name in TINY if is_installed(architecture_class(name))]
+ARCHITECTURES = installed_architectures()
 SMALL = [
-    "dataset=extxyz",
-    "dataset.train=train.xyz",
-    "dataset.temperature=300",
-    "dataset.tests={300K: a.xyz, 1200K: b.xyz}",
+    *ETHANOL_FILES,
     "trainer.max_epochs=3",
     "trainer.checkpoint_every=1",
     "measurement.landscape.directions=2",
@@ -54,8 +54,7 @@ def command(name: str, *arguments: str, folder: Path) -> subprocess.CompletedPro
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    for file, seed, spread in [("train", 0, 0.05), ("a", 1, 0.05), ("b", 2, 0.1)]:
-        write(folder / f"{file}.xyz", [atoms_of(f) for f in ethanol_frames(10, seed=seed, spread=spread)])
+    write_ethanol_files(folder)
     return folder
 
 

@@ -14,12 +14,11 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import cloudpickle
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobStatus, run_job, setup_globals
+from hydra.core.utils import JobStatus, setup_globals
 from hydra.errors import CompactHydraException
-from omegaconf import open_dict
 
+from optuna_async import jobs
 from optuna_async import outcome as outcomes
 from optuna_async.config import Program
 from optuna_async.outcome import Outcome
@@ -195,20 +194,9 @@ def serve(pipe: Connection, job: bytes) -> None:
 
 
 def _run(number: int, overrides: list[str], program: Program) -> Outcome:
-    """Run a trial as the job of its number, as Hydra's own launchers do."""
+    """Run a trial as the job of its number."""
     try:
-        job = program.context.config_loader.load_sweep_config(program.config, overrides)
-        with open_dict(job):
-            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
-            job.hydra.job.num = number
-        HydraConfig.instance().set_config(job)
-        done = run_job(
-            hydra_context=program.context,
-            task_function=program.task_function,
-            config=job,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        done = jobs.run(program, jobs.composed(program, overrides, number))
         error = None if done.status == JobStatus.COMPLETED else done._return_value
     except BaseException as stop:  # a signal, or a config that does not compose
         error = stop

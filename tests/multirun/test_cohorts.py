@@ -6,28 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.io import write
 from hydra import compose, initialize_config_dir
-from samples import TINY, architecture_class, ethanol_frames
+from samples import ETHANOL_FILES, installed_architectures, write_ethanol_files
 
 from mlip_sweep.comparison.runs import read_runs
 from mlip_sweep.config import config_folder
-from mlip_sweep.data.reading import atoms_of
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
-from mlip_sweep.models.checkpoint import is_installed
 from mlip_sweep.multirun.cohorts import _reasons, grouped
 from mlip_sweep.tracking.read import stored_sweeps
 from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
 
-ARCHITECTURES = [name for name in TINY if is_installed(architecture_class(name))]
+ARCHITECTURES = installed_architectures()
 URI = "sqlite:///mlflow.db"
 SMALL = [
-    "dataset=extxyz",
-    "dataset.train=train.xyz",
-    "dataset.temperature=300",
-    "dataset.tests={300K: a.xyz, 1200K: b.xyz}",
+    *ETHANOL_FILES,
     "trainer.max_epochs=3",
     "trainer.dtype=float64",
     "measurement.landscape.directions=2",
@@ -75,8 +69,7 @@ def mlip_sweep(folder, *arguments):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("cohorts")
-    for file, seed, spread in [("train", 0, 0.05), ("a", 1, 0.05), ("b", 2, 0.1)]:
-        write(made / f"{file}.xyz", [atoms_of(f) for f in ethanol_frames(10, seed=seed, spread=spread)])
+    write_ethanol_files(made)
     return made
 
 

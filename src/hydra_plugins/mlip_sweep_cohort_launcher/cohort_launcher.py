@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 class CohortLauncher(Launcher):
-    """Trains runs together that share an architecture and a data set (`mlip_sweep.training.cohort`).
+    """Trains runs together that share an architecture (`mlip_sweep.training.cohort`).
 
     Args:
         size: largest number of runs that train together.
@@ -30,10 +30,13 @@ class CohortLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs, and answer their returns in order."""
         from mlip_sweep.multirun.cohorts import launch
+        from optuna_async.config import Program
 
         if self._program is None:
             raise RuntimeError("launch before setup")
-        return launch(*self._program, jobs=job_overrides, first=initial_job_idx, size=self.size, n_jobs=self.n_jobs)
+        return launch(
+            Program(*self._program), jobs=job_overrides, first=initial_job_idx, size=self.size, n_jobs=self.n_jobs
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_program": None}

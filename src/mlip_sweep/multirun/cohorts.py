@@ -14,12 +14,13 @@ from typing import Any
 import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
+from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.bars import no_bars
 from mlip_sweep.errors import InputError
+from optuna_async.config import Program
+from optuna_async.jobs import composed, run
 from optuna_async.workers import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -40,22 +41,11 @@ OWN = ("dataset.n_train", "dataset.n_validation", "dataset.noise")
 _pool: ProcessPoolExecutor | None = None  # of this process
 
 
-def launch(
-    context: HydraContext,
-    task: TaskFunction,
-    config: DictConfig,
-    *,
-    jobs: Sequence[Sequence[str]],
-    first: int,
-    size: int,
-    n_jobs: int,
-) -> list[JobReturn]:
+def launch(program: Program, *, jobs: Sequence[Sequence[str]], first: int, size: int, n_jobs: int) -> list[JobReturn]:
     """Run jobs of a multirun, those together that can be.
 
     Args:
-        context: Hydra's own.
-        task: the program.
-        config: of the multirun.
+        program: of the multirun.
         jobs: overrides of each job.
         first: number of the first job.
         size: largest number of jobs that train together.
@@ -65,19 +55,19 @@ def launch(
         What each job has returned, in order.
     """
     setup_globals()
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    composed = [_composed(context, config, overrides, first + place) for place, overrides in enumerate(jobs)]
-    cohorts = grouped(composed, size, n_jobs)
+    configure_log(program.config.hydra.hydra_logging, program.config.hydra.verbose)
+    configs = [composed(program, overrides, first + place) for place, overrides in enumerate(jobs)]
+    cohorts = grouped(configs, size, n_jobs)
     for places in cohorts:
         words = [" ".join(filter_overrides(jobs[place])) for place in places]
         log.info(
             "%s: %s", f"{len(places)} runs train together" if len(places) > 1 else "a run by itself", "; ".join(words)
         )
-    if reasons := _reasons(composed, cohorts, size, n_jobs):
+    if reasons := _reasons(configs, cohorts, size, n_jobs):
         log.info("in %d cohorts, %s", len(cohorts), " and ".join(reasons))
     state = Singleton.get_state()
     works = [
-        partial(_run_cohort, context, task, [composed[place] for place in places], state, bars=number == 0)
+        partial(_run_cohort, program, [configs[place] for place in places], state, bars=number == 0)
         for number, places in enumerate(cohorts)
     ]
     returns: dict[int, JobReturn] = {}
@@ -103,17 +93,17 @@ def check_launcher(launcher: DictConfig) -> None:
             raise InputError(f"hydra.launcher.{name}={value}: give a number greater than 0")
 
 
-def grouped(composed: Sequence[DictConfig], size: int, n_jobs: int) -> list[list[int]]:
+def grouped(configs: Sequence[DictConfig], size: int, n_jobs: int) -> list[list[int]]:
     """Places of the jobs that train together.
 
     Args:
-        composed: Configs of the jobs.
+        configs: Of the jobs.
         size: The largest number of jobs that train together.
         n_jobs: Cohorts at once: runs that could be one cohort are shared out, two to each process at least, so that no
             process is idle while another trains what costs more.
     """
     alike: dict[str, list[int]] = {}
-    for place, config in enumerate(composed):
+    for place, config in enumerate(configs):
         alike.setdefault(json.dumps(_in_common(config), sort_keys=True, default=str), []).append(place)
     cohorts = []
     for places in alike.values():
@@ -134,36 +124,26 @@ def _in_common(config: DictConfig) -> dict[str, Any]:
     return common
 
 
-def _reasons(composed: Sequence[DictConfig], cohorts: Sequence[Sequence[int]], size: int, n_jobs: int) -> list[str]:
+def _reasons(configs: Sequence[DictConfig], cohorts: Sequence[Sequence[int]], size: int, n_jobs: int) -> list[str]:
     """Why the jobs are not one cohort."""
-    common = [_in_common(config) for config in composed]
+    common = [_in_common(config) for config in configs]
     differ = [key for key in SHARED if len({json.dumps(one[key], sort_keys=True, default=str) for one in common}) > 1]
     reasons = [f"since they differ in {', '.join(differ)}"] if differ else []
-    if len(cohorts) > 1 and len(composed) > size:
+    if len(cohorts) > 1 and len(configs) > size:
         reasons.append(f"of at most hydra.launcher.size={size}")
     if len(cohorts) > 1 and n_jobs > 1:
         reasons.append(f"shared out to hydra.launcher.n_jobs={n_jobs} processes")
     return reasons
 
 
-def _composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
-    job = context.config_loader.load_sweep_config(config, list(overrides))
-    with open_dict(job):
-        job.hydra.job.id = f"{job.hydra.job.name}_{number}"
-        job.hydra.job.num = number
-    return job
-
-
-def _run_cohort(
-    context: HydraContext, task: TaskFunction, composed: Sequence[DictConfig], state: Any, *, bars: bool
-) -> list[JobReturn]:
+def _run_cohort(program: Program, jobs: Sequence[DictConfig], state: Any, *, bars: bool) -> list[JobReturn]:
     """Run the jobs of one cohort in step, in this process; the first may show how far it is."""
     from mlip_sweep.training.cohort import Cohort  # PyTorch takes seconds to import
 
     setup_globals()
     Singleton.set_state(state)
     members = Cohort(
-        [partial(_run_one, context, task, job, bars=bars and place == 0) for place, job in enumerate(composed)],
+        [partial(_run_one, program, job, bars=bars and place == 0) for place, job in enumerate(jobs)],
         _surroundings,
     ).run()
     for member in members:
@@ -172,16 +152,9 @@ def _run_cohort(
     return [member.result for member in members]
 
 
-def _run_one(context: HydraContext, task: TaskFunction, job: DictConfig, *, bars: bool) -> JobReturn:
-    HydraConfig.instance().set_config(job)
+def _run_one(program: Program, job: DictConfig, *, bars: bool) -> JobReturn:
     with nullcontext() if bars else no_bars():
-        return run_job(
-            hydra_context=context,
-            task_function=task,
-            config=job,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        return run(program, job)
 
 
 def _surroundings() -> Callable[[], None]:
