@@ -93,6 +93,20 @@ def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
 
 
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
+def test_cohorts_in_processes_of_their_own(folder):
+    """The demo's way: what the jobs have returned comes back to the process of the sweep."""
+    model, place = f"model={ARCHITECTURES[0]}", "tracking.experiment=processes"
+    done = mlip_sweep(folder, "seed=0,1,2,3", model, "hydra/launcher=cohort", "hydra.launcher.n_jobs=2", place)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).count("2 runs train together") == 2
+    (sweep,) = stored_sweeps(f"sqlite:///{folder}/mlflow.db", "processes")
+    assert sweep.status == "FINISHED"
+    runs = read_runs(f"sqlite:///{folder}/mlflow.db", "processes")
+    assert list(runs["status"]) == ["FINISHED"] * 4
+
+
+@pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
 def test_a_search_asks_for_cohorts_of_trials(folder, monkeypatch):
     import optuna
 

@@ -176,15 +176,15 @@ def _in_processes(works: Sequence[Callable[[], list[JobReturn]]], n_jobs: int) -
     if _pool is None:  # kept for the next launch of a search: a process imports for seconds, and writes programs out
         _pool = ProcessPoolExecutor(n_jobs, get_context("spawn"), initializer=end_with_parent)
     try:
-        # By value where need be, as Hydra's launchers do: a script's functions live in __main__.
+        # By value where need be, as Hydra's launchers do: a script's functions live in __main__, and the classes of
+        # Hydra's configs that a process is handed are not those that it imports.
         futures = [_pool.submit(_called, cloudpickle.dumps(work)) for work in works]
-        return [future.result() for future in futures]
+        return [cloudpickle.loads(future.result()) for future in futures]
     except BrokenProcessPool:
         _pool = None
         raise
 
 
-def _called(work: bytes) -> list[JobReturn]:
-    """Do what another process asks for."""
-    returns: list[JobReturn] = cloudpickle.loads(work)()
-    return returns
+def _called(work: bytes) -> bytes:
+    """Do what another process asks for, and pack what it is to be answered."""
+    return cloudpickle.dumps(cloudpickle.loads(work)())
