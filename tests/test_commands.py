@@ -214,7 +214,7 @@ sys.exit({"mlip-sweep": cli.sweep, "mlip-compare": cli.compare, "mlip-measure": 
         (["mlip-sweep", "--config-name=quickstart"], "sweep: 8 runs over model, rescaling, averaging, in multirun/"),
         (
             ["mlip-sweep", "--config-name=entropy_search"],
-            "20 trials, 2 at once, to maximize loss_entropy, over model",
+            "32 trials, 8 at once, to maximize loss_entropy, over model",
         ),
         (["mlip-compare"], "mlip-compare: the last sweep, in sqlite:///mlflow.db"),
         (
