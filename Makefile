@@ -10,6 +10,8 @@ EXTRAS := nequip,mace,xtb,slurm,joblib,postgres,test
 
 # uv does not read pip's settings: hand it the folder of wheels that pip was told of, if any.
 export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+# Imports are half of what a short command takes, and twice that where Python is told to write no bytecode.
+export UV_COMPILE_BYTECODE ?= 1
 # One thread a process: small graphs gain nothing from more, and busy threads wait for one another.
 export OMP_NUM_THREADS ?= 1
 
