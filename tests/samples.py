@@ -1,5 +1,6 @@
 """Small, seeded samples that tests share: frames, data sets and every architecture at a size for tests."""
 
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlip_sweep.data.reading import atoms_of
 from mlip_sweep.models import rescaling
 from mlip_sweep.models.checkpoint import architecture_of, build, is_installed
 from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.rescaling import Rescaling
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -139,8 +141,16 @@ def ethanol_dataset(n: int = 8) -> Dataset:
     return Dataset("ethanol_emt", train, ethanol_frames(3, seed=1), tests, train, training_temperature=300.0)
 
 
-def small_model(architecture: str, dataset: Dataset, *, dtype: str = "float64", seed: int = 0, **changes) -> Potential:
+def small_model(
+    architecture: str,
+    dataset: Dataset,
+    *,
+    dtype: str = "float64",
+    seed: int = 0,
+    rescale: Callable[[Dataset], Rescaling] = rescaling.forces_rms,
+    **changes,
+) -> Potential:
     """An untrained model of a file of conf/model, made narrow, in evaluation mode."""
     config = {**model_config(architecture), **architecture_class(architecture).small, **changes}
     graphs = graphs_of(dataset.train, config["cutoff"])
-    return build(config, dataset, graphs, rescaling.forces_rms(dataset), dtype=dtype, seed=seed).eval()
+    return build(config, dataset, graphs, rescale(dataset), dtype=dtype, seed=seed).eval()

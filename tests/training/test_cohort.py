@@ -11,6 +11,7 @@ from samples import architectures, ethanol_dataset, small_model
 from test_fit import RECIPES, recipe, settings
 
 from mlip_sweep.data.graphs import collate
+from mlip_sweep.models import rescaling
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.training import cohort
 from mlip_sweep.training.cohort import Cohort, membership
@@ -19,9 +20,18 @@ from mlip_sweep.training.fit import fit
 DATASET = ethanol_dataset()
 
 
-def train(folder, seed, name="none", architecture="nequip", callbacks=(), dtype="float64", **changes):
+def train(
+    folder,
+    seed,
+    name="none",
+    architecture="nequip",
+    callbacks=(),
+    dtype="float64",
+    rescale=rescaling.forces_rms,
+    **changes,
+):
     """A whole training of one member, or of a run alone."""
-    model = small_model(architecture, DATASET, seed=seed, dtype=dtype)
+    model = small_model(architecture, DATASET, seed=seed, dtype=dtype, rescale=rescale)
     if (member := membership()) is not None:
         member.share(model)
     graphs = [DATASET.graphs(split, model.cutoff) for split in ("train", "validation")]
@@ -37,8 +47,9 @@ def together(works):
 
 @pytest.mark.parametrize("architecture", architectures())
 def test_a_member_equals_the_run_alone_whatever_the_others_do(architecture, tmp_path):
-    """Other seeds, averagings, weight cycles and numbers of epochs in one cohort."""
-    plans = [{"seed": place, "name": name} for place, name in enumerate(RECIPES)] + [{"seed": 9, "max_epochs": 3}]
+    """Other seeds, optimisers, averagings, weight cycles, rescalings and numbers of epochs in one cohort."""
+    plans = [{"seed": place, "name": name} for place, name in enumerate(RECIPES)]
+    plans += [{"seed": 9, "max_epochs": 3}, {"seed": 8, "rescale": rescaling.none, "max_epochs": 13}]  # 52 steps
     works = [
         partial(train, tmp_path / f"member{place}", architecture=architecture, **plan)
         for place, plan in enumerate(plans)

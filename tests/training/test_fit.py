@@ -17,6 +17,7 @@ from mlip_sweep.training.averaging import ExponentialAverage, StochasticAverage
 from mlip_sweep.training.fit import Recipe, fit
 from mlip_sweep.training.loss import MeanSquares, weighted_loss
 from mlip_sweep.training.metrics import VALIDATION_LOSS
+from mlip_sweep.training.sam import SAM
 from mlip_sweep.training.weight_cycle import WeightCycle
 
 EPOCHS = 8
@@ -30,6 +31,8 @@ RECIPES = {
         "averaging": lambda: StochasticAverage(0.5, 0.002),
         "cycle": lambda: WeightCycle(0.5, 0.002, energy_weight=1000.0, forces_weight=1.0),
     },
+    "adam": {"optimizer": lambda: partial(torch.optim.Adam, lr=0.01, fused=True)},
+    "sam": {"optimizer": lambda: partial(SAM, rho=0.05, lr=0.01, amsgrad=True, fused=True)},
 }
 
 
@@ -71,7 +74,8 @@ def settings(**changes) -> TrainerSettings:
 def recipe(name: str = "none") -> Recipe:
     parts = {part: make() for part, make in RECIPES[name].items()}
     loss = weighted_loss({"energy": 1.0, "forces": 1000.0})
-    return Recipe(partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True), loss, loss, **parts)
+    optimizer = parts.pop("optimizer", partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True))
+    return Recipe(optimizer, loss, loss, **parts)
 
 
 def train(folder, name="none", architecture="nequip", callbacks=(), **changes):

@@ -34,6 +34,7 @@ HOW_IT_RAN = (
 # … and, by their ends, settings of measurements that change no number.
 WITHOUT_EFFECT = ("progress", "cache", "max_atoms", "skin_A", "trajectory_every", "plane_points", "control_replicas")
 TYPED = "trainer"  # this group is typed to say where to train
+PUBLISHED = "published"  # this group chooses a model of the paper, and with it what other groups would say
 MEASUREMENT = "measurement"
 SOURCES = "data.sources"  # tag: a checksum and a name a line
 SEED_OF_WEIGHTS, SEED_OF_ORDER = "seeds.model", "seeds.order"
@@ -116,20 +117,18 @@ def differences(groups: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _names(choices: Sequence[Mapping[str, str]]) -> list[str]:
-    """Model first, then the other config groups, then settings, each in the order of the configs."""
+    """Published models first, then the model, the other config groups and settings, in the order of configs."""
     names = list(dict.fromkeys(name for choice in choices for name in choice))
-    return sorted(names, key=lambda name: (name != "model", "." in name))
+    return sorted(names, key=lambda name: (name != PUBLISHED, name != "model", "." in name))
 
 
 def _tells_apart(name: str, choices: Sequence[Mapping[str, str]]) -> bool:
-    if len({choice.get(name) for choice in choices}) < 2:
-        return False
-    if "." not in name:
-        return True
-    group = name.split(".")[0]
-    values: dict[str | None, set[str | None]] = {}
+    """Whether a parameter differs between choices that are alike in the group that would decide it."""
+    deciding = [PUBLISHED] if "." not in name else [PUBLISHED, name.split(".")[0]]
+    values: dict[tuple[str | None, ...], set[str | None]] = {}
     for choice in choices:
-        values.setdefault(choice.get(group), set()).add(choice.get(name))
+        decided_by = tuple(choice.get(group) for group in deciding if group != name)
+        values.setdefault(decided_by, set()).add(choice.get(name))
     return any(len(of_one) > 1 for of_one in values.values())
 
 

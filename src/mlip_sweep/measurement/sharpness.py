@@ -159,7 +159,7 @@ def loss_and_gradient(model: Potential, frames: Sequence[GraphBatch], loss: Loss
                 missed = residuals(model, batch)
                 shares = {"energy": systems, "forces": components}
                 value = loss.of_mean_squares({q: r.square().sum() / shares[q] for q, r in missed.items()})
-                total += float(value)
+                total += value.item()
                 found = torch.autograd.grad(value, parameters, allow_unused=True)
                 gradient = [g if f is None else g + f for g, f in zip(gradient, found, strict=True)]
         finally:

@@ -1,6 +1,6 @@
 """What the jobs of a multirun are called: by what varies among them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +12,15 @@ from mlip_sweep.tracking.read import SEPARATOR
 
 SIGNIFICANT_DIGITS = 4
 NAME_CHARACTERS = 200
-FIRST = ("model", "dataset", "rescaling", "optimizer", "averaging", "loss")  # choices in this order, others after them
+FIRST = (
+    "published",
+    "model",
+    "dataset",
+    "rescaling",
+    "optimizer",
+    "averaging",
+    "loss",
+)  # choices in this order, others after them
 SEED, SEEDS = "seed", "seeds."
 DATA_FILE = "dataset.train"  # says more than the choice dataset=extxyz, which reads it
 LEFT_OUT = (
@@ -38,7 +46,7 @@ def run_name(hydra_cfg: Any) -> str:
         hydra_cfg: `HydraConfig.get()` of a job.
     """
     groups = choices(hydra_cfg)
-    told = dict(map(_split, varied(hydra_cfg))) or {group: groups[group] for group in FIRST[:2] if group in groups}
+    told = dict(map(_split, varied(hydra_cfg))) or _potential_and_data(groups)
     name = SEPARATOR.join(_parts(told, groups)) or "defaults"
     return name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
 
@@ -53,14 +61,19 @@ def varied(hydra_cfg: Any) -> list[str]:
     if hydra_cfg.mode == RunMode.MULTIRUN:
         constants = set(folder.shared(hydra_cfg).get("constants", []))
         return [override for override in overrides if _split(override)[0] not in constants]
-    groups = choices(hydra_cfg)
-    told = {group: groups[group] for group in FIRST[:2] if group in groups}
+    told = _potential_and_data(choices(hydra_cfg))
     files = [value for key, value in map(_split, overrides) if key == DATA_FILE]
     if files:
         told["dataset"] = _shown(files[-1])
     named = [f"{group}={choice}" for group, choice in told.items()]
     others = [text for text in overrides if _split(text)[0] not in told]
     return named + [text for text in others if not _split(text)[0].startswith(LEFT_OUT)]
+
+
+def _potential_and_data(groups: Mapping[str, str]) -> dict[str, str]:
+    """The choices that say what is trained on what; a published model says more than its size."""
+    potential = "published" if "published" in groups else "model"
+    return {group: groups[group] for group in (potential, "dataset") if group in groups}
 
 
 def varied_keys(hydra_cfg: Any) -> list[str]:

@@ -55,7 +55,7 @@ class TrainingModule(pl.LightningModule):
         self.validation_rmse = dict.fromkeys(QUANTITIES, math.nan)
         self._mean_squares = MeanSquares()
         self._energy_errors = EnergyErrors()
-        self._losses: list[Tensor] = []
+        self._losses: dict[int, Tensor] = {}  # of the epoch, by batch
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and a learning rate that falls on plateaus of the validation loss."""
@@ -78,7 +78,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: GraphBatch, batch_idx: int) -> Tensor:
         """The weighted loss of one batch."""
         value = self.loss(residuals(self.model, batch))
-        self._losses.append(value.detach())
+        self._losses.setdefault(batch_idx, value.detach())  # an optimiser may ask for a batch again at other weights
         return value
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -92,7 +92,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, once, not at every step."""
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self._record({TRAIN_LOSS: float(torch.stack(self._losses).mean()), LEARNING_RATE: rate})
+        self._record({TRAIN_LOSS: float(torch.stack(list(self._losses.values())).mean()), LEARNING_RATE: rate})
         self._losses.clear()
 
     def on_validation_epoch_start(self) -> None:
