@@ -1,7 +1,12 @@
 """Which jobs of a multirun train together, and that a sweep of them is the sweep of runs alone."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ from mlip_sweep.config import config_folder
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
+from mlip_sweep.multirun import cohorts
 from mlip_sweep.multirun.cohorts import _reasons, grouped
 from mlip_sweep.tracking.read import stored_sweeps
 from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
@@ -139,3 +145,34 @@ def test_settings_of_the_launcher_are_checked(setting, folder):
     assert done.returncode != 0
     assert f"hydra.launcher.{setting}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Sleeps:
+    """Stands for a cohort that trains: says that it has begun, and whether a signal has ended it."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __call__(self):
+        self.file.write_text("begun")
+        try:
+            time.sleep(300)
+        except KeyboardInterrupt:
+            self.file.write_text("closed")
+            raise
+
+
+def test_a_signal_to_the_sweep_alone_ends_its_processes_too(tmp_path):
+    """As a scheduler sends it; Ctrl-C in a terminal reaches all of them."""
+    works = [Sleeps(tmp_path / name) for name in "ab"]
+
+    def interrupt():
+        while not all(work.file.exists() for work in works):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        cohorts._in_processes(works, n_jobs=2)
+    assert [work.file.read_text() for work in works] == ["closed"] * 2
+    assert not active_children()

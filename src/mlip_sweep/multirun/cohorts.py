@@ -2,14 +2,15 @@
 
 import json
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
-from typing import Any
+from multiprocessing import active_children, get_context
+from typing import Any, NoReturn
 
 import cloudpickle
 from hydra.core.hydra_config import HydraConfig
@@ -174,7 +175,7 @@ def _in_processes(works: Sequence[Callable[[], list[JobReturn]]], n_jobs: int) -
     if n_jobs == 1 or len(works) == 1:
         return [work() for work in works]
     if _pool is None:  # kept for the next launch of a search: a process imports for seconds, and writes programs out
-        _pool = ProcessPoolExecutor(n_jobs, get_context("spawn"), initializer=end_with_parent)
+        _pool = ProcessPoolExecutor(n_jobs, get_context("spawn"), initializer=_begin)
     try:
         # By value where need be, as Hydra's launchers do: a script's functions live in __main__, and the classes of
         # Hydra's configs that a process is handed are not those that it imports.
@@ -182,6 +183,35 @@ def _in_processes(works: Sequence[Callable[[], list[JobReturn]]], n_jobs: int) -
         return [cloudpickle.loads(future.result()) for future in futures]
     except BrokenProcessPool:
         _pool = None
+        raise
+    except BaseException:  # Ctrl-C, or a signal that only this process has got
+        pool, _pool = _pool, None
+        _end(pool)
+        raise
+
+
+def _begin() -> None:
+    """In a process of the pool: the first signal, SIGTERM too, ends its members as Ctrl-C does; more change nothing."""
+    end_with_parent()
+
+    def stop(number: int, frame: object) -> NoReturn:
+        for same in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(same, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Wait until the processes have closed their runs; a signal meanwhile ends them at once."""
+    try:
+        for process in active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        for process in active_children():
+            process.kill()
         raise
 
 
