@@ -77,7 +77,8 @@ def compare(argv: Sequence[str] | None = None) -> int:
         "           mlip-compare --all                  every run of the experiment\n"
         "           mlip-compare 3f2a91 77b0c4          two sweeps, or runs, by the beginnings of their ids\n"
         "           mlip-compare --where model=mace --where 'optimizer.lr<=0.01' --sort rmse_forces_high_T_meV_A\n"
-        "           mlip-compare --report               all of it on one page, with figures to hover over",
+        "           mlip-compare --report               all of it on one page, with figures to hover over\n"
+        "           mlip-compare --published            beside the published numbers of the same models",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -103,6 +104,11 @@ def compare(argv: Sequence[str] | None = None) -> int:
         "--report",
         action="store_true",
         help="write report.html too; that of one whole sweep is also kept with the sweep's run in MLflow",
+    )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="put the published numbers of doi:10.1088/2632-2153/acf115 beside the runs of its models (published=NAME)",
     )
     parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
     parser.add_argument(
@@ -133,6 +139,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
             where=chosen.where,
             sort=chosen.sort,
             report=chosen.report,
+            published=chosen.published,
         )
         found.show()
 

@@ -2,14 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from mlip_sweep.comparison.claims import Tested, claims_table, claims_told, tested_claims
 from mlip_sweep.comparison.figures import landscape_figure, prediction_figure, survival_figure
 from mlip_sweep.comparison.findings import findings
+from mlip_sweep.comparison.predictors import (
+    Prediction,
+    predictions,
+    predictions_table,
+    predictors_figure,
+    predictors_told,
+)
+from mlip_sweep.comparison.published import beside_published, published_prediction_figure, published_times_figure
 from mlip_sweep.comparison.runs import (
     Landscape,
     Replicas,
@@ -39,6 +49,24 @@ REPORT = "report.html"
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the runs of a group say beyond which choice to trust.
+
+    Attributes:
+        claims: of the literature, tested.
+        predictions: how well each measure tells the time to failure.
+    """
+
+    claims: Sequence[Tested]
+    predictions: Sequence[Prediction]
+
+    @property
+    def told(self) -> list[str]:
+        """In lines."""
+        return [*claims_told(self.claims), *predictors_told(self.predictions)]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What a comparison found, and where it lies.
 
@@ -52,6 +80,7 @@ class Comparison:
         stored: the runs as they are recorded.
         sweeps: parent runs of the sweeps that are compared, as far as whole sweeps are.
         sort: metric by which the tables of choices are sorted; "" for the order of the verdict.
+        published: whether the published numbers stand beside those of the runs.
         files: what was written.
     """
 
@@ -64,7 +93,20 @@ class Comparison:
     stored: Sequence[StoredRun] = ()
     sweeps: Sequence[StoredRun] = ()
     sort: str = ""
+    published: bool = False
     files: list[Path] = field(default_factory=list)
+
+    @cached_property
+    def evidence(self) -> Mapping[str, Evidence]:
+        """By group."""
+        return {
+            found.group: Evidence(tested_claims(found.choices, self.replicas), predictions(found))
+            for found in self.verdicts
+        }
+
+    def told(self, found: Verdict) -> list[str]:
+        """What it says of a group, one line each, the answer first."""
+        return [*findings(found), *self.evidence[found.group].told]
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -75,7 +117,7 @@ class Comparison:
     def findings(self) -> list[str]:
         """What it says, one line each, the answer first; of several groups each line names its own."""
         return [
-            f"[{found.title}] {line}" if found.title else line for found in self.verdicts for line in findings(found)
+            f"[{found.title}] {line}" if found.title else line for found in self.verdicts for line in self.told(found)
         ]
 
     def show(self, title: str = "", console: Console | None = None) -> None:
@@ -88,7 +130,7 @@ class Comparison:
         for found in self.verdicts:
             heading = " – ".join(part for part in (title, found.title, order_told(self.sort, self.declared)) if part)
             console.print(terminal_table(found, heading, console.width, self.declared, self.sort))
-            for place, line in enumerate(findings(found)):
+            for place, line in enumerate(self.told(found)):
                 console.print(Text(f"{'→' if place == 0 else '•'} {line}", style="bold" if place == 0 else ""))
         places = [f"stored: {self.files[0].parent}/"] if self.files else []
         places += [f"report: {file}" for file in self.files if file.name == REPORT]
@@ -104,7 +146,7 @@ class Comparison:
         link = f" – [report, with figures to hover over]({report})" if report else ""
         parts = []
         for found in self.verdicts:
-            first, *others = findings(found)
+            first, *others = self.told(found)
             heading = f"**{found.title}**: " if found.title else ""
             parts += [f"{heading}**{first}**{link}", *others[:1], markdown_table(found, self.declared)]
             link = ""
@@ -115,7 +157,10 @@ class Comparison:
         """Write tables, findings and figures into a folder.
 
         comparison.csv has one row a run, choices.csv one row a choice, findings.txt the words; landscapes.png,
-        survival.png and prediction.png stand for the group with the most runs, with a number for each further group.
+        survival.png, prediction.png, and claims.csv, predictors.csv and predictors.png where the runs can test the
+        claims of the literature and what predicts the time to failure, stand for the group with the most runs, with a
+        number for each further group. published.csv, published_times.png and published_prediction.png come with
+        `published`.
 
         Args:
             output: the folder; made where it is new.
@@ -132,14 +177,25 @@ class Comparison:
         (folder / "findings.txt").write_text("\n".join(self.findings) + "\n")
         self.files.extend(folder / name for name in (*tables, "findings.txt"))
         for place, found in enumerate(self.verdicts, start=1):
+            evidence, number = self.evidence[found.group], f"_{place}" if place > 1 else ""
             figures = {
                 "landscapes": landscape_figure(found, self.landscapes),
                 "survival": survival_figure(found, self.replicas),
                 "prediction": prediction_figure(found),
+                "predictors": predictors_figure(evidence.predictions),
             }
+            tables = {"claims": claims_table(evidence.claims), "predictors": predictions_table(evidence.predictions)}
+            if self.published and len(beside := beside_published(found)):
+                tables["published"] = beside
+                figures["published_times"] = published_times_figure(found)
+                figures["published_prediction"] = published_prediction_figure(found)
+            for name, table in tables.items():
+                if len(table):
+                    self.files.append(folder / f"{name}{number}.csv")
+                    table.to_csv(self.files[-1], index=False)
             for name, figure in figures.items():
                 if figure is not None:
-                    self.files.append(folder / f"{name}{f'_{place}' if place > 1 else ''}.png")
+                    self.files.append(folder / f"{name}{number}.png")
                     figure.savefig(self.files[-1], dpi=FIGURE_DPI)
         if report:
             from mlip_sweep.comparison.report import report_page  # Plotly takes a second to import
@@ -158,6 +214,7 @@ def compare(
     where: Sequence[str] = (),
     sort: str = "",
     report: bool = False,
+    published: bool = False,
 ) -> Comparison:
     """Compare the runs of a sweep, of an experiment, or of a whole store, and write what was found.
 
@@ -170,6 +227,7 @@ def compare(
         where: conditions that runs have to fulfil, such as "model=mace" or "loss_entropy>1".
         sort: metric by which the shown tables of choices are sorted; ranks and verdict stay.
         report: whether to write report.html as well. That of one whole sweep is kept with the sweep's run too.
+        published: whether to put the published numbers of the same models beside those of the runs.
 
     Raises:
         InputError: there are no such runs, a condition or a name is none, or the store does not serve.
@@ -188,7 +246,12 @@ def compare(
     if sort:
         check_name(sort, {WALL_TIME, *(name for run in stored for name in run.metrics)}, f"--sort {sort}", "metric")
     only = sweeps[0].run_id if len(sweeps) == 1 and all(sweeps[0].run_id in run.sweeps for run in stored) else None
-    found = side_by_side(stored, uri, ui_hint(resolve(uri), only), sweeps=sweeps, sort=sort)
+    found = side_by_side(stored, uri, ui_hint(resolve(uri), only), sweeps=sweeps, sort=sort, published=published)
+    if published and not any(len(beside_published(one)) for one in found.verdicts):
+        raise InputError(
+            "--published: none of these runs is of a published model; run mlip-sweep --config-name=nequip_table, or "
+            "give published=NAME to a run"
+        )
     found.write(output, report=report)
     if report and only and not where:
         keep_file(uri, only, Path(output, REPORT))
@@ -196,7 +259,13 @@ def compare(
 
 
 def side_by_side(
-    stored: Sequence[StoredRun], uri: str, where: str, *, sweeps: Sequence[StoredRun] = (), sort: str = ""
+    stored: Sequence[StoredRun],
+    uri: str,
+    where: str,
+    *,
+    sweeps: Sequence[StoredRun] = (),
+    sort: str = "",
+    published: bool = False,
 ) -> Comparison:
     """Compare stored runs.
 
@@ -206,6 +275,7 @@ def side_by_side(
         where: how a person opens them.
         sweeps: parent runs of the sweeps that are compared, as far as whole sweeps are.
         sort: metric by which the tables of choices are sorted; "" for the order of the verdict.
+        published: whether the published numbers of the same models stand beside.
     """
     runs = runs_table(stored)
     identities = list(runs["run_id"])
@@ -221,4 +291,5 @@ def side_by_side(
         stored,
         sweeps,
         sort,
+        published,
     )

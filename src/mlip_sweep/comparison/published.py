@@ -1,87 +1,167 @@
-"""The numbers of Vita & Schwalbe-Koda (2023), read from the folder of their tables that a user has.
+"""The numbers of Vita & Schwalbe-Koda (2023) beside one's own runs of the same models.
 
-doi:10.1088/2632-2153/acf115; tables from the repository jvita/data_efficiency_in_IAPS (CC BY 4.0).
+Mach. Learn.: Sci. Technol. 4 (2023) 035031, doi:10.1088/2632-2153/acf115, CC BY 4.0. `published_models.csv` holds what
+follows from the tables of https://github.com/jvita/data_efficiency_in_IAPS by this project's own functions: loss
+entropies (their equations 6 to 8), times to failure of 30 replicas at 1600 K (a survivor of 6 ps counts as 6.001), RMSE
+on the test sets of 3BPA, and slopes of learning curves. Every model was trained once.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from mlip_sweep.comparison.statistics import Correlation, correlation, learning_slope
-from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.landscape.entropy import EntropySettings, combined_entropy, landscape_entropy
+from mlip_sweep.comparison.choices import PUBLISHED
+from mlip_sweep.comparison.statistics import Correlation, correlation
+from mlip_sweep.comparison.verdict import HIGH_T, TIME, Choice, S, Verdict
 
-LEARNING_SIZES = (25, 125, 250, 500)  # the point at 5 structures is left out of the slopes
-REPOSITORY = "https://github.com/jvita/data_efficiency_in_IAPS"
+TABLE: Final = Path(__file__).with_name("published_models.csv")
+# Published once more under another name: the same config, and in two of three cases the very same weights.
+REPEATED: Final = {
+    "nequip_non_trainable_bessel": "nequip_2-layer",
+    "mace_no_bessel": "mace_v2_l3",
+    "mace_only_rescaling": "mace_v2-base",
+}
+ARCHITECTURES: Final = {"nequip": "NequIP", "mace": "MACE"}
+COLOURS: Final = {"nequip": "#0072B2", "mace": "#D55E00"}
 
 
-@dataclass(frozen=True)
-class PublishedNequip:
-    """The published tables of the 13 NequIP models.
+def published_models() -> pd.DataFrame:
+    """One row a published model, indexed by its name in `conf/published`.
 
-    Attributes:
-        landscapes: model, x (norm of the parameters), e (eV/atom), f (eV/Å); mean curves.
-        entropy: indexed by model; S, Se, Sf, explosion_mean (fs), e (eV/atom), f (eV/Å) and more.
-        learning: model, n (structures), e (eV/atom), f (eV/Å).
-        explosion: model, explosion (first failing step of 1 fs; 6001 where the replica survived).
+    Columns: published_name, S_E, S_F, S (nat), time_to_failure_ps (mean), time_q25_ps, time_median_ps, time_q75_ps,
+    replicas, rmse_energy_meV_atom, rmse_forces_meV_A, learning_slope (of ln RMSE against ln n).
     """
+    return pd.read_csv(TABLE, index_col="model")
 
-    landscapes: pd.DataFrame
-    entropy: pd.DataFrame
-    learning: pd.DataFrame
-    explosion: pd.DataFrame
 
-    def recomputed(self) -> pd.DataFrame:
-        """One row a model, from the raw tables by this project's own functions.
+def published_correlations(architecture: str) -> dict[str, Correlation]:
+    """How S and the forces error go with the time to failure in the published table.
 
-        Columns: entropy_energy, entropy_forces, entropy (nat), time_to_failure_ps (survivors count as 6.001),
-        forces_rmse (eV/Å, as published), learning_slope.
-        """
-        settings = EntropySettings()
-        rows = {}
-        for model, curve in self.landscapes.groupby("model"):
-            curve = curve.sort_values("x")
-            energy = float(landscape_entropy(curve["e"].to_numpy(), settings.temperature_energy))
-            forces = float(landscape_entropy(curve["f"].to_numpy(), settings.temperature_forces))
-            learning = self.learning[(self.learning["model"] == model) & self.learning["n"].isin(LEARNING_SIZES)]
-            rows[model] = {
-                "entropy_energy": energy,
-                "entropy_forces": forces,
-                "entropy": combined_entropy(energy, forces, settings.alpha),
-                "time_to_failure_ps": self.explosion.loc[self.explosion["model"] == model, "explosion"].mean() / 1000,
-                "forces_rmse": self.entropy["f"].get(model, float("nan")),
-                "learning_slope": learning_slope(learning["n"].to_numpy(), learning["f"].to_numpy()),
+    Args:
+        architecture: "nequip" or "mace".
+    """
+    table = published_models()
+    table = table[table.index.str.startswith(architecture)]
+    return {name: correlation(table[name], table["time_to_failure_ps"]) for name in ("S", "rmse_forces_meV_A")}
+
+
+def beside_published(found: Verdict) -> pd.DataFrame:
+    """The published numbers and one's own means over seeds, one row a published model that was run.
+
+    Columns: S, time_to_failure_ps and rmse_forces_meV_A, each with the suffixes _published, _mean and _stderr; seeds.
+    Empty where none of the choices is a published model.
+    """
+    theirs = published_models()
+    rows = []
+    for choice, name in _of_paper(found.choices):
+        row: dict[str, object] = {"model": name, "seeds": len(choice.seeds)}
+        for column, measure in (("S", S), ("time_to_failure_ps", TIME), ("rmse_forces_meV_A", HIGH_T)):
+            known = choice.estimates[measure.metric]
+            row |= {
+                f"{column}_published": theirs.loc[name, column],
+                f"{column}_mean": known.mean,
+                f"{column}_stderr": known.stderr,
             }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        rows.append(row)
+    if not rows:
+        return pd.DataFrame()
+    order = list(theirs.index)
+    return pd.DataFrame(rows).sort_values("model", key=lambda names: names.map(order.index)).reset_index(drop=True)
 
-    def correlations(self) -> dict[tuple[str, str], Correlation]:
-        """The three correlations that the paper's claims rest on, by the names of the columns of `recomputed`."""
-        table = self.recomputed()
-        pairs = (
-            ("entropy", "time_to_failure_ps"),
-            ("forces_rmse", "time_to_failure_ps"),
-            ("entropy", "learning_slope"),
+
+def published_prediction_figure(found: Verdict) -> Figure:
+    """Time to failure against S and against the forces error, published and one's own (their figure 5, a and b)."""
+    table = beside_published(found)
+    figure = Figure(figsize=(9.0, 7.0), layout="constrained")
+    panels = figure.subplots(2, 2)
+    columns = (("S", "loss entropy S (nat)"), ("rmse_forces_meV_A", "high-T forces RMSE (meV/Å)"))
+    for row, (column, words) in zip(panels, columns, strict=True):
+        for axes, kind in zip(row, ("published", "mean"), strict=True):
+            _scatter(axes, table if kind == "mean" else _as_published(), column, kind)
+            axes.set(xlabel=words, ylabel="time to failure (ps)")
+            if column != "S":
+                axes.set_xscale("log")
+    panels[0, 0].set_title("published: 3BPA, 1600 K, one training each")
+    seeds = sorted(set(table["seeds"]))
+    panels[0, 1].set_title(f"here: mean ± standard error over {' or '.join(map(str, seeds))} seeds")
+    handles = [
+        Line2D([], [], color=COLOURS[key], marker="o", linestyle="none", label=name)
+        for key, name in ARCHITECTURES.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def published_times_figure(found: Verdict) -> Figure:
+    """Times to failure by model, published beside one's own, in the order of the paper (its figures 3b and 4b)."""
+    table = beside_published(found)
+    figure = Figure(figsize=(9.0, 1.2 + 0.24 * len(table)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    theirs = published_models().loc[table["model"]]
+    places = np.arange(len(table))[::-1]
+    colours = [COLOURS[name.partition("_")[0]] for name in table["model"]]
+    for place, (_, model), colour in zip(places, theirs.iterrows(), colours, strict=True):
+        left.plot([model["time_q25_ps"], model["time_q75_ps"]], [place, place], color=colour, linewidth=5, alpha=0.35)
+        left.plot(model["time_median_ps"], place, "|", color=colour, markersize=11)
+        left.plot(model["time_to_failure_ps"], place, "o", color=colour, markersize=5)
+    for place, (_, model), colour in zip(places, table.iterrows(), colours, strict=True):
+        right.errorbar(
+            model["time_to_failure_ps_mean"],
+            place,
+            xerr=model["time_to_failure_ps_stderr"],
+            fmt="o",
+            color=colour,
+            markersize=5,
         )
-        return {(x, y): correlation(table[x], table[y]) for x, y in pairs}
+    left.set_yticks(places, [name.replace("_", " ", 1) for name in table["model"]])
+    left.set(title="published", xlabel="time to failure (ps)\nmean, median, quartiles of 30 replicas")
+    right.set(title="here", xlabel="time to failure (ps)\nmean ± standard error over seeds")
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
-def read_published(folder: Path | str) -> PublishedNequip:
-    """Read the tables from a folder such as `data/vita2023`.
+def _of_paper(choices: Sequence[Choice]) -> list[tuple[Choice, str]]:
+    """The choices that are published models, with their names."""
+    known = set(published_models().index)
+    named = [(choice, str(choice.runs["params"].iloc[0].get(PUBLISHED, ""))) for choice in choices]
+    return [(choice, name) for choice, name in named if name in known]
 
-    Raises:
-        InputError: a table is missing.
-    """
 
-    def table(name: str, index: int | None = 0) -> pd.DataFrame:
-        path = Path(folder) / name
-        if not path.is_file():
-            raise InputError(f"{path}: no such table; copy the paper's tables from {REPOSITORY} into that folder")
-        return pd.read_csv(path, index_col=index)
+def _as_published() -> pd.DataFrame:
+    table = published_models().reset_index()
+    return table.rename(columns={name: f"{name}_published" for name in table.columns})
 
-    return PublishedNequip(
-        landscapes=table("nequip_losslands.csv"),
-        entropy=table("nequip_entropy.csv"),
-        learning=table("nequip_learning.csv"),
-        explosion=table("nequip_explosion.csv"),
-    )
+
+def _scatter(axes: Axes, table: pd.DataFrame, column: str, kind: str) -> None:
+    names = table["model"] if "model" in table else table["model_published"]
+    for architecture, colour in COLOURS.items():
+        rows = table[names.str.startswith(architecture)]
+        if rows.empty:
+            continue
+        x, y = rows[f"{column}_{kind}"], rows[f"time_to_failure_ps_{kind}"]
+        known = correlation(x, y)
+        own = kind == "mean"
+        axes.errorbar(
+            x,
+            y,
+            xerr=rows[f"{column}_stderr"] if own else None,
+            yerr=rows["time_to_failure_ps_stderr"] if own else None,
+            fmt="o",
+            color=colour,
+            markersize=5,
+            elinewidth=0.8,
+        )
+        place = 0.95 - 0.08 * list(COLOURS).index(architecture)
+        text = f"Spearman {known.spearman:+.2f} [{known.spearman_low:+.2f}, {known.spearman_high:+.2f}], n = {known.n}"
+        axes.text(0.03, place, text, transform=axes.transAxes, color=colour, fontsize=8, va="top")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

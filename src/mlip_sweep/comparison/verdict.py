@@ -326,7 +326,7 @@ def _differences(
         of_other = other.of_seeds(measure.metric)
         common = [seed for seed in of_other.index if seed in of_best.index]
         values.append((of_other[common] - of_best[common]).to_numpy())
-        scores.append(np.array([_score(other, best, seed, measure, replicas) for seed in common]))
+        scores.append(np.array([score(other, best, seed, measure, replicas) for seed in common]))
     errors = measure in (HIGH_T, ALL_T)  # of these, one run does not know the uncertainty
     paired = paired_differences(values, scores, floor=0.0 if errors else 1.0, level=LEVEL / max(1, len(others)))
     return [
@@ -335,8 +335,8 @@ def _differences(
     ]
 
 
-def _score(other: Choice, best: Choice, seed: str, measure: Measure, replicas: Mapping[str, Replicas]) -> float:
-    """A difference at one seed on the scale on which it is tested."""
+def score(other: Choice, best: Choice, seed: str, measure: Measure, replicas: Mapping[str, Replicas]) -> float:
+    """A difference at one seed on the scale on which it is tested: positive where `other` has more, or fails sooner."""
     if measure is TIME:
         return _log_rank_score(other, best, seed, seed, replicas)
     a, b = (choice.of_seeds(measure.metric)[seed] for choice in (other, best))
