@@ -1,46 +1,111 @@
+"""The published numbers: that the packaged table follows from the raw ones by our functions, and stands beside runs."""
+
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from recorded_runs import stored
 
-from mlip_sweep.comparison.published import read_published
-from mlip_sweep.errors import InputError
+from mlip_sweep.comparison.published import (
+    REPEATED,
+    beside_published,
+    published_correlations,
+    published_models,
+    published_prediction_figure,
+    published_times_figure,
+)
+from mlip_sweep.comparison.runs import runs_table
+from mlip_sweep.comparison.statistics import learning_slope
+from mlip_sweep.comparison.verdict import verdict
+from mlip_sweep.config import config_folder
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
+from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
+from mlip_sweep.measurement.landscape.entropy import EntropySettings, combined_entropy, landscape_entropy
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "vita2023"
-published = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the paper's tables are not in {FOLDER}")
+needs_tables = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the paper's tables are not in {FOLDER}")
+SIZES = (25, 125, 250, 500)  # of the learning curves; the point at 5 structures is left out
 
 
-@pytest.fixture(scope="module")
-def tables():
-    return read_published(FOLDER)
+def raw(name):
+    return pd.read_csv(FOLDER / name, index_col=0)
 
 
-@published
-def test_entropies_follow_from_the_published_landscapes(tables):
-    found = tables.recomputed()
-    assert len(found) == 13
-    for ours, theirs in {"entropy_energy": "Se", "entropy_forces": "Sf", "entropy": "S"}.items():
-        assert (found[ours] - tables.entropy[theirs]).abs().max() < 2e-7  # they are stored in single precision
+def test_every_published_model_has_a_config_and_no_other():
+    names = {path.stem for path in (config_folder("conf") / "published").glob("*.yaml")}
+    assert {name for name in names if not name.startswith("_")} == set(published_models().index)
+    assert len(published_models()) == 28
 
 
-@published
-def test_times_to_failure_follow_from_the_published_replicas(tables):
-    difference = tables.recomputed()["time_to_failure_ps"] - tables.entropy["explosion_mean"] / 1000
-    assert difference.abs().max() < 1e-9
+def test_repeated_models_have_the_same_config():
+    for name, same in REPEATED.items():
+        configs = [(config_folder("conf") / "published" / f"{one}.yaml").read_text() for one in (name, same)]
+        plain = [[line for line in text.splitlines() if not line.startswith("#")] for text in configs]
+        assert plain[0] == plain[1]
 
 
-@published
-def test_the_published_correlations_come_out(tables):
-    found = {names: (round(c.pearson, 2), round(c.spearman, 2)) for names, c in tables.correlations().items()}
-    assert found == {
-        ("entropy", "time_to_failure_ps"): (0.61, 0.80),
-        ("forces_rmse", "time_to_failure_ps"): (-0.84, -0.87),
-        ("entropy", "learning_slope"): (-0.64, -0.87),
-    }
-    for correlation in tables.correlations().values():
-        assert correlation.n == 13
-        assert correlation.pearson_low < correlation.pearson < correlation.pearson_high
+@needs_tables
+@pytest.mark.parametrize("architecture", ["nequip", "mace"])
+def test_the_table_follows_from_the_raw_ones(architecture):
+    landscapes, learning = raw(f"{architecture}_losslands.csv"), raw(f"{architecture}_learning.csv")
+    times, entropy = raw(f"{architecture}_explosion.csv"), raw(f"{architecture}_entropy.csv")
+    settings = EntropySettings()
+    table = published_models()
+    ours = table[table.index.str.startswith(architecture)]
+    assert set(ours["published_name"]) == set(entropy.index)
+    for _, row in ours.iterrows():
+        name = row["published_name"]
+        curve = landscapes[landscapes["model"] == name].sort_values("x")
+        if len(curve) == 81:  # one of MACE's models has no landscape
+            energy = float(landscape_entropy(curve["e"].to_numpy(), settings.temperature_energy))
+            forces = float(landscape_entropy(curve["f"].to_numpy(), settings.temperature_forces))
+            total = combined_entropy(energy, forces, settings.alpha)
+            assert (energy, forces, total) == pytest.approx((row["S_E"], row["S_F"], row["S"]), abs=6e-5)
+        of_model = times.loc[times["model"] == name, "explosion"] / 1000
+        assert row["time_to_failure_ps"] == pytest.approx(of_model.mean(), abs=6e-5)
+        assert row["replicas"] == len(of_model)
+        curve = learning[(learning["model"] == name) & learning["n"].isin(SIZES)]
+        if len(curve):
+            assert row["learning_slope"] == pytest.approx(learning_slope(curve["n"], curve["f"]), abs=6e-5)
 
 
-def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nequip_losslands\.csv: no such table"):
-        read_published(tmp_path)
+def test_the_published_correlations_come_out():
+    found = published_correlations("nequip")
+    rounded = {name: (round(c.pearson, 2), round(c.spearman, 2), c.n) for name, c in found.items()}
+    assert rounded == {"S": (0.61, 0.80, 13), "rmse_forces_meV_A": (-0.84, -0.87, 13)}
+
+
+def of_paper(models):
+    runs = [
+        stored(
+            f"{name}-{seed}",
+            {"model": name.partition("_")[0], "published": name, "seed": seed, "seeds.model": seed},
+            {LOSS_ENTROPY: value + 0.1 * seed, TIME_TO_FAILURE: 1.0 + seed, RMSE_FORCES_HIGH_T: 100.0},
+        )
+        for name, value in models.items()
+        for seed in range(3)
+    ]
+    return verdict(runs_table(runs), {})
+
+
+def test_own_runs_stand_beside_the_published_ones_in_the_paper_s_order():
+    found = of_paper({"mace_v2_l1": 1.0, "nequip_baseline": -3.0, "nequip_2-layer": 2.0})
+    table = beside_published(found)
+    assert list(table["model"]) == ["nequip_2-layer", "nequip_baseline", "mace_v2_l1"]
+    row = table.iloc[1]
+    assert (row["S_published"], row["seeds"]) == (-0.8379, 3)
+    assert row["S_mean"] == pytest.approx(-2.9)
+    assert row["S_stderr"] == pytest.approx(np.std([-3.0, -2.9, -2.8], ddof=1) / np.sqrt(3))
+    assert len(published_prediction_figure(found).axes) == 4
+    assert [axes.get_title() for axes in published_times_figure(found).axes] == ["published", "here"]
+
+
+def test_a_choice_of_the_paper_is_called_by_its_name():
+    found = of_paper({"mace_v2_l1": 1.0, "nequip_baseline": -3.0})
+    assert {choice.label for choice in found.choices} == {"mace_v2_l1", "nequip_baseline"}
+
+
+def test_runs_of_other_models_have_no_table():
+    assert beside_published(of_paper({"mine": 1.0})).empty

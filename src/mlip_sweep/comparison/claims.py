@@ -72,8 +72,9 @@ class Tested:
         claim: that was tested.
         measure: by which.
         pairs: labels of the choices before and after the change.
-        effect: of the change, positive where it makes the potential better: in ps, in nat, and of the forces error as
-            minus the logarithm of the ratio of errors. Its p is corrected for the number of tests.
+        effect: of the change, positive where it makes the potential better: of S in nat; of the time to failure the
+            logarithm of the ratio of times after and before; of the forces error minus that of errors. Its p is
+            corrected for the number of tests.
         p_of_runs: of the log-rank test over all replicas, stratified by pair and seed: it is about these very runs, and
             says nothing of other seeds. NaN for other measures.
         shares: what holds the variance between the runs of these choices.
@@ -94,7 +95,7 @@ class Tested:
         return "supported" if (self.effect.mean > 0) == self.claim.helps else "contradicted"
 
 
-def tested_claims(
+def claims_tested(
     choices: Sequence[Choice], replicas: Mapping[str, Replicas], claims: Sequence[Claim] = CLAIMS
 ) -> list[Tested]:
     """Test every claim of which the choices have a pair with common seeds, by every measure that they have.
@@ -177,11 +178,13 @@ def claims_told(found: Sequence[Tested]) -> list[str]:
 
 def _effect(one: Tested) -> str:
     effect = one.effect
-    if one.measure is HIGH_T:
-        percent = [100.0 * (np.exp(-value) - 1.0) for value in (effect.mean, effect.high, effect.low)]
-        return f"the forces error ({percent[0]:+.0f}% [{percent[1]:+.0f}, {percent[2]:+.0f}])"
-    unit = f" {one.measure.unit}" if one.measure is TIME else ""
-    return f"{one.measure.words} ({effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]{unit})"
+    if one.measure is S:
+        return f"S ({effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}])"
+    ends = (effect.mean, effect.low, effect.high) if one.measure is TIME else (effect.mean, effect.high, effect.low)
+    sign = 1.0 if one.measure is TIME else -1.0
+    percent = [100.0 * (np.exp(sign * value) - 1.0) for value in ends]
+    words = one.measure.words if one.measure is TIME else "the forces error"
+    return f"{words} ({percent[0]:+.0f}% [{percent[1]:+.0f}, {percent[2]:+.0f}])"
 
 
 def _tested(
@@ -190,7 +193,6 @@ def _tested(
     differences: dict[str, list[float]] = {}
     scores: dict[str, list[float]] = {}
     used = []
-    sign = 1.0 if measure.more_is_better else -1.0
     for before, after in pairs:
         if not (before.learnt and after.learnt) and measure is S:
             continue  # S says nothing of a model that has not learnt
@@ -200,9 +202,8 @@ def _tested(
             used.append((before, after))
         for seed in common:
             z = score(after, before, seed, measure, replicas)
-            differences.setdefault(seed, []).append(
-                sign * float(b[seed] - a[seed]) if measure is not HIGH_T else -float(np.log(b[seed] / a[seed]))
-            )
+            ratio = float(np.log(b[seed] / a[seed])) if measure is not S else float(b[seed] - a[seed])
+            differences.setdefault(seed, []).append(-ratio if measure is HIGH_T else ratio)
             scores.setdefault(seed, []).append(
                 z if measure is S else -z
             )  # a log-rank score is high where it fails soon

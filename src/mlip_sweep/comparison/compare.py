@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from mlip_sweep.comparison.claims import Tested, claims_table, claims_told, tested_claims
+from mlip_sweep.comparison.claims import Tested, claims_table, claims_tested, claims_told
 from mlip_sweep.comparison.figures import landscape_figure, prediction_figure, survival_figure
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.predictors import (
@@ -100,7 +100,7 @@ class Comparison:
     def evidence(self) -> Mapping[str, Evidence]:
         """By group."""
         return {
-            found.group: Evidence(tested_claims(found.choices, self.replicas), predictions(found))
+            found.group: Evidence(claims_tested(found.choices, self.replicas), predictions(found))
             for found in self.verdicts
         }
 

@@ -174,10 +174,7 @@ def predictions(found: Verdict, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
                 for rows in draws
             ]
         )
-        with np.errstate(all="ignore"):
-            low, high = (
-                np.nanpercentile(sampled, [2.5, 97.5], axis=0) if len(sampled) else np.full((2, *point.shape), NAN)
-            )
+        low, high = _interval(sampled) if len(sampled) else np.full((2, *point.shape), NAN)
         if not np.isfinite(point[0]).any():
             continue
         best = int(np.nanargmax(point[0]))
@@ -351,6 +348,14 @@ def _draws(
         times = choice_counts[of_choice] * (seed_counts[of_seed] if several else 1)
         draws.append(np.repeat(np.arange(len(choice)), times))
     return [rows for rows in draws if len(rows)]
+
+
+def _interval(sampled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Middle 95 % of resamples (B, …), those left out that are NaN; (2, …), NaN where all are."""
+    columns = sampled.reshape(len(sampled), -1)
+    known = [column[np.isfinite(column)] for column in columns.T]
+    ends = [np.percentile(column, [2.5, 97.5]) if len(column) else (NAN, NAN) for column in known]
+    return np.array(ends).T.reshape(2, *sampled.shape[1:])
 
 
 def _p_of_difference(differences: NDArray[np.float64]) -> float:

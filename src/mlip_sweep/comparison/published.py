@@ -160,8 +160,11 @@ def _scatter(axes: Axes, table: pd.DataFrame, column: str, kind: str) -> None:
             markersize=5,
             elinewidth=0.8,
         )
-        place = 0.95 - 0.08 * list(COLOURS).index(architecture)
-        text = f"Spearman {known.spearman:+.2f} [{known.spearman_low:+.2f}, {known.spearman_high:+.2f}], n = {known.n}"
+        place = 0.97 - 0.07 * list(COLOURS).index(architecture)
+        text = f"Spearman {known.spearman:+.2f}, n = {known.n}"
+        if np.isfinite(known.spearman_low):
+            text += f", 95 %: {known.spearman_low:+.2f} to {known.spearman_high:+.2f}"
         axes.text(0.03, place, text, transform=axes.transAxes, color=colour, fontsize=8, va="top")
+    axes.margins(y=0.22)  # room for the words
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

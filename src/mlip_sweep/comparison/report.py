@@ -20,6 +20,8 @@ from plotly.offline import get_plotlyjs
 from mlip_sweep.comparison.choices import MEASUREMENT, SOURCES, choice_of, telling
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.interactive import HISTORIES, Histories, interactive_figures
+from mlip_sweep.comparison.published import beside_published
+from mlip_sweep.comparison.report_evidence import claims_rows, predictors_rows, published_rows
 from mlip_sweep.comparison.style import Style, styles_of
 from mlip_sweep.comparison.tables import (
     DASH,
@@ -81,6 +83,7 @@ def _group(
 ) -> dict[str, Any]:
     """What the page says of one group."""
     answer, *others = findings(verdict)
+    evidence = found.evidence[verdict.group]
     runs = [stored[run] for table in (verdict.runs, verdict.unfinished) if len(table) for run in table["run_id"]]
     figures = interactive_figures(verdict, found.landscapes, found.replicas, histories)
     return {
@@ -103,6 +106,9 @@ def _group(
             {"name": one.name, "title": one.title, "note": one.note, "json": _json(one.figure.to_json())}
             for one in figures
         ],
+        "claims": claims_rows(evidence.claims),
+        "predictors": predictors_rows(evidence.predictions),
+        "published": published_rows(beside_published(verdict)) if found.published else None,
         "trusted": verdict.run_id,
         "load": f'calculator = load_calculator("runs:/{verdict.run_id}", tracking_uri="{found.uri}")',
         "settings": _settings(runs),
