@@ -64,9 +64,9 @@ class Conservation(Measurement):
     """
 
     temperatures_K: Temperatures = (300.0, 1600.0)  # noqa: N815 (the unit)
-    duration_ps: PositiveFloat = 2.0
+    duration_ps: PositiveFloat = 5.0
     timestep_fs: PositiveFloat = 0.5
-    replicas: Annotated[int, Field(ge=2)] = 4
+    replicas: Annotated[int, Field(ge=2)] = 8
     skin_A: PositiveFloat = 2.0  # noqa: N815
     max_atoms: PositiveInt = 1024
     seed: NonNegativeInt = 0
