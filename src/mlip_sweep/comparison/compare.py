@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mlip_sweep.comparison.claims import Tested, claims_table, claims_tested, claims_told
+from mlip_sweep.comparison.curves import curve_figures, curves_told, learning_slopes
 from mlip_sweep.comparison.figures import landscape_figure, prediction_figure, survival_figure
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.predictors import (
@@ -106,7 +107,7 @@ class Comparison:
 
     def told(self, found: Verdict) -> list[str]:
         """What it says of a group, one line each, the answer first."""
-        return [*findings(found), *self.evidence[found.group].told]
+        return [*findings(found), *self.evidence[found.group].told, *curves_told(found)]
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -183,8 +184,13 @@ class Comparison:
                 "survival": survival_figure(found, self.replicas),
                 "prediction": prediction_figure(found),
                 "predictors": predictors_figure(evidence.predictions),
+                **curve_figures(found),
             }
-            tables = {"claims": claims_table(evidence.claims), "predictors": predictions_table(evidence.predictions)}
+            tables = {
+                "claims": claims_table(evidence.claims),
+                "predictors": predictions_table(evidence.predictions),
+                "learning_slopes": learning_slopes(found),
+            }
             if self.published and len(beside := beside_published(found)):
                 tables["published"] = beside
                 figures["published_times"] = published_times_figure(found)

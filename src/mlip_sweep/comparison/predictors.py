@@ -1,4 +1,4 @@
-"""Which cheap measure tells how long dynamics last? Rank correlations, with their uncertainty, for four questions.
+"""Which cheap measure tells how long dynamics last, or how fast a potential learns: four questions, rank correlations.
 
 1. **Over seeds**, within a choice: of trainings that differ by luck alone, which is the better one?
 2. **Over choices**, within a seed and an architecture: which setting is the better one?
@@ -14,6 +14,7 @@ Owen, doi:10.1214/07-AOAS122). The partial correlation asks what a measure adds 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from mlip_sweep.comparison.curves import with_learning_slopes
 from mlip_sweep.comparison.statistics import NAN, holm
 from mlip_sweep.comparison.verdict import TIME, Verdict, control_survives, learnt
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T, TRAIN, rmse_forces
@@ -48,6 +50,9 @@ FEWEST_RUNS: Final = 5  # that all predictors have, below which nothing is said
 N_BOOTSTRAP: Final = 2000
 LEVEL: Final = 0.05
 QUESTIONS: Final = ("over seeds", "over choices", "within an architecture", "across")
+TIME_TO_FAILURE_TOLD: Final = "the time to failure"
+LEARNING_TOLD: Final = "how fast a potential learns"
+TARGETS: Final = (TIME_TO_FAILURE_TOLD, LEARNING_TOLD)
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,10 @@ KNOWN: Final = VALIDATION_FORCES  # what the partial correlation holds fixed
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well one measure tells the time to failure, for one question.
+    """How well one measure tells a target, for one question.
 
     Attributes:
+        target: what is to be told, one of `TARGETS`.
         predictor: the measure.
         question: one of `QUESTIONS`.
         runs: number of runs.
@@ -114,6 +120,7 @@ class Prediction:
         seconds: median time of the measurement, as it ran.
     """
 
+    target: str
     predictor: Predictor
     question: str
     runs: int
@@ -129,25 +136,36 @@ class Prediction:
 
 
 def predictions(found: Verdict, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> list[Prediction]:
-    """Every predictor for every question that the runs of a group can answer; none where dynamics are no test.
+    """Every predictor for every target and question that the runs of a group can answer.
 
-    Models that have not learnt are left out: every measure tells them from the others.
+    Models that have not learnt are left out: every measure tells them from the others. So is the time to failure where
+    the reference method itself does not survive. How fast a potential learns is told by the slopes of its learning
+    curves, and the measures are then those of the runs on the most frames.
 
     Args:
         found: the verdict on the group.
         n_bootstrap: resamples of choices and seeds.
         seed: of the resampling.
     """
-    runs = found.runs
-    if runs.empty or TIME.metric not in runs or not control_survives(runs):
-        return []
-    runs = runs[learnt(runs)].dropna(subset=[TIME.metric])
+    runs, of_slopes = found.runs, with_learning_slopes(found)
+    result = []
+    if not runs.empty and TIME.metric in runs and control_survives(runs):
+        result += _predictions(runs, runs[TIME.metric], TIME_TO_FAILURE_TOLD, n_bootstrap, seed)
+    if not of_slopes.empty:
+        result += _predictions(of_slopes, -of_slopes["learning_slope"], LEARNING_TOLD, n_bootstrap, seed)
+    return result
+
+
+def _predictions(runs: pd.DataFrame, target: pd.Series, told: str, n_bootstrap: int, seed: int) -> list[Prediction]:
+    """Of one target, more of which is better."""
+    usable = learnt(runs) & target.notna()
+    runs, target = runs[usable], target[usable]
     known = [p for p in PREDICTORS if p.metric in runs and runs[p.metric].notna().all()]
     if len(runs) < FEWEST_RUNS or not known:
         return []
     signs = np.array([1.0 if p.more_is_better else -1.0 for p in known])
     values = runs[[p.metric for p in known]].to_numpy(float) * signs
-    time = runs[TIME.metric].to_numpy(float)
+    time = target.to_numpy(float)
     held = runs[KNOWN].to_numpy(float) if KNOWN in runs and runs[KNOWN].notna().all() else None
     architecture = np.array([str(params.get("model", "")) for params in runs["params"]])
     choice, seeds = runs["choice"].to_numpy(), runs["seed"].to_numpy()
@@ -182,6 +200,7 @@ def predictions(found: Verdict, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
         corrected = holm(p)
         result += [
             Prediction(
+                target=told,
                 predictor=predictor,
                 question=question,
                 runs=len(runs),
@@ -236,6 +255,7 @@ def predictions_table(found: Sequence[Prediction]) -> pd.DataFrame:
     """One row a question and measure, the best of each question first, as it is stored."""
     rows = [
         {
+            "target": one.target,
             "question": one.question,
             "measure": one.predictor.words,
             "metric": one.predictor.metric,
@@ -256,9 +276,9 @@ def predictions_table(found: Sequence[Prediction]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if table.empty:
         return table
-    table["place"] = table["question"].map(QUESTIONS.index)
-    ordered = table.sort_values(["place", "rank_correlation"], ascending=[True, False], kind="stable")
-    return ordered.drop(columns="place").reset_index(drop=True)
+    places = [table["target"].map(TARGETS.index), table["question"].map(QUESTIONS.index), -table["rank_correlation"]]
+    ordered = table.iloc[np.lexsort([column.to_numpy(float) for column in places[::-1]])]
+    return ordered.reset_index(drop=True)
 
 
 def predictors_figure(found: Sequence[Prediction]) -> Figure | None:
@@ -266,6 +286,8 @@ def predictors_figure(found: Sequence[Prediction]) -> Figure | None:
     table = predictions_table(found)
     if table.empty:
         return None
+    target = table["target"].iloc[0]  # one figure a target would hardly differ from a table
+    table = table[table["target"] == target]
     questions = list(table["question"].drop_duplicates())
     words = list(dict.fromkeys(one.predictor.words for one in found))[::-1]
     figure = Figure(figsize=(2.6 + 2.4 * len(questions), 1.2 + 0.24 * len(words)), layout="constrained")
@@ -283,22 +305,22 @@ def predictors_figure(found: Sequence[Prediction]) -> Figure | None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_yticks(range(len(words)), words)
-    figure.supxlabel(
-        "rank correlation with the time to failure (hollow: the validation forces error held fixed)", fontsize=9
-    )
+    figure.supxlabel(f"rank correlation with {target} (hollow: the validation forces error held fixed)", fontsize=9)
     return figure
 
 
 def predictors_told(found: Sequence[Prediction]) -> list[str]:
     """One line a question: the best measure, and where S stands."""
     lines = []
-    for question in QUESTIONS:
-        of_one = [one for one in found if one.question == question and np.isfinite(one.correlation)]
+    for target, question in product(TARGETS, QUESTIONS):
+        of_one = [
+            one for one in found if (one.target, one.question) == (target, question) and np.isfinite(one.correlation)
+        ]
         if not of_one:
             continue
         best = max(of_one, key=lambda one: one.correlation)
         entropy = next((one for one in of_one if one.predictor.metric == LOSS_ENTROPY), None)
-        line = f"what tells the time to failure {question}: {_told(best)}"
+        line = f"what tells {target} {question}: {_told(best)}"
         if entropy is not None and entropy is not best:
             worse = entropy.worse_than_best
             line += f"; S {_numbers(entropy)}" + (

@@ -47,12 +47,12 @@ def predictors_rows(found: Sequence[Prediction]) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "name": question,
+            "name": f"{target}, {question}",
             "runs": rows["runs"].iloc[0],
             "strata": rows["strata"].iloc[0],
             "rows": [_predictor(dict(row)) for _, row in rows.iterrows()],
         }
-        for question, rows in table.groupby("question", sort=False)
+        for (target, question), rows in table.groupby(["target", "question"], sort=False)
     ]
 
 

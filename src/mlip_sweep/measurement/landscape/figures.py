@@ -48,14 +48,15 @@ def lines_figure(landscape: SampledLandscape, settings: EntropySettings, entropy
 
 
 def plane_figure(surface: PlaneLosses) -> Figure:
-    """Contours of the energy loss, the forces loss and their sum with weights 1 and 0.1 (the paper's figure 2b)."""
-    figure = Figure(figsize=(12.5, 3.9), layout="constrained")
+    """Contours of the energy loss, of the forces loss, and of their sum under other weights (the paper's figure 2b)."""
+    figure = Figure(figsize=(20.0, 3.9), layout="constrained")
+    sums = [(weight, 1000 * surface.weighted(1.0, weight)) for weight in (0.1, 1.0, 10.0)]
     panels = [
         ("Energy RMSE (meV/atom)", 1000 * surface.energy),
+        *((rf"$\ell_E + {weight:g}\,\ell_F$ (meV)", values) for weight, values in sums),
         ("Forces RMSE (meV/Å)", 1000 * surface.forces),
-        (r"$\ell_E + 0.1\,\ell_F$ (meV)", 1000 * surface.weighted(1.0, 0.1)),
     ]
-    for axes, (label, values) in zip(figure.subplots(1, 3), panels, strict=True):
+    for axes, (label, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         finite = values[np.isfinite(values) & (values > 0)]
         levels = np.geomspace(finite.min(), finite.max(), 24)
         drawn = axes.contourf(surface.t, surface.t, values.T, levels=levels, norm=LogNorm(), cmap="viridis")
