@@ -23,6 +23,8 @@ class NequIP(Potential):
         parity: whether features of both parities are kept.
         num_bessels: radial basis functions.
         bessel_trainable: whether their frequencies are trained.
+        type_embed_num_features: width of the embedding of the elements, which every layer's self-connection has as many
+            weights for; None takes `num_features`.
         radial_mlp_depth: hidden layers of the radial network.
         radial_mlp_width: their width.
         polynomial_cutoff_p: exponent of the cutoff function.
@@ -55,6 +57,7 @@ class NequIP(Potential):
         avg_num_neighbors: float,
         atomic_numbers: Sequence[int],
         rescaling: Rescaling,
+        type_embed_num_features: int | None = None,
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
@@ -73,6 +76,7 @@ class NequIP(Potential):
                 l_max=l_max,
                 parity=parity,
                 num_features=num_features,
+                type_embed_num_features=type_embed_num_features,
                 radial_mlp_depth=radial_mlp_depth,
                 radial_mlp_width=radial_mlp_width,
                 num_bessels=num_bessels,
