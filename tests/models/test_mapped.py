@@ -195,7 +195,7 @@ def test_compiled_they_have_the_same_numbers(architecture):
         assert_as_alone(models, [batch] * 3, 1e-10, backend="inductor")
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", architectures()[:1])  # compiling is slow
 def test_a_program_serves_any_number_of_any_size(architecture):
     from torch._dynamo.testing import CompileCounterWithBackend
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from samples import ETHANOL_FILES, installed_architectures, write_ethanol_files
+from samples import ETHANOL_FILES, TINY, installed_architectures, write_ethanol_files
 
 from mlip_sweep.comparison.runs import read_runs
 from mlip_sweep.config import config_folder
@@ -35,7 +35,11 @@ SMALL = [
     "measurement.stability.replicas=2",
     "measurement.stability.duration_ps=0.02",
     "measurement.inference_time=null",
+    "measurement.sharpness=null",
+    "measurement.bond_scans=null",
 ]
+MODEL = [f"model={name}" for name in ARCHITECTURES[:1]]
+MODEL += [f"model.{name}={value}" for one in ARCHITECTURES[:1] for name, value in TINY[one].items()]
 
 
 def composed(*jobs):
@@ -81,13 +85,15 @@ def folder(tmp_path_factory):
 
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
 def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
+    """The demo's way, in processes, from which comes back what the jobs have returned."""
     monkeypatch.chdir(folder)
-    model = f"model={ARCHITECTURES[0]}"
     rates = "optimizer.lr=0.005,1e30"  # half of the runs diverge
-    done = mlip_sweep(folder, "seed=0,1", rates, model, "hydra/launcher=cohort", "tracking.experiment=together")
+    cohorts_of_two = ["hydra/launcher=cohort", "hydra.launcher.n_jobs=2", "tracking.experiment=together"]
+    done = mlip_sweep(folder, "seed=0,1", rates, *MODEL, *cohorts_of_two)
     assert done.returncode == 1, done.stderr
-    assert "4 runs train together" in done.stdout + done.stderr
-    alone = mlip_sweep(folder, "seed=0,1", model, "tracking.experiment=alone")
+    assert (done.stdout + done.stderr).count("2 runs train together") == 2
+    assert "Traceback" not in done.stderr
+    alone = mlip_sweep(folder, "seed=0,1", *MODEL, "tracking.experiment=alone")
     assert alone.returncode == 0, alone.stderr
     runs, expected = read_runs(URI, "together"), read_runs(URI, "alone")
     assert sorted(runs["status"]) == ["FAILED"] * 2 + ["FINISHED"] * 2
@@ -96,20 +102,6 @@ def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
     for _, run in expected.iterrows():
         for name in (LOSS_ENTROPY, RMSE_FORCES_HIGH_T, TIME_TO_FAILURE, VALIDATION_LOSS_KEPT):
             np.testing.assert_allclose(by_seed[run["params"]["seed"]][name], run[name], rtol=1e-6, err_msg=name)
-
-
-@pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
-def test_cohorts_in_processes_of_their_own(folder):
-    """The demo's way: what the jobs have returned comes back to the process of the sweep."""
-    model, place = f"model={ARCHITECTURES[0]}", "tracking.experiment=processes"
-    done = mlip_sweep(folder, "seed=0,1,2,3", model, "hydra/launcher=cohort", "hydra.launcher.n_jobs=2", place)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert (done.stdout + done.stderr).count("2 runs train together") == 2
-    (sweep,) = stored_sweeps(f"sqlite:///{folder}/mlflow.db", "processes")
-    assert sweep.status == "FINISHED"
-    runs = read_runs(f"sqlite:///{folder}/mlflow.db", "processes")
-    assert list(runs["status"]) == ["FINISHED"] * 4
 
 
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
@@ -123,7 +115,7 @@ def test_a_search_asks_for_cohorts_of_trials(folder, monkeypatch):
         "hydra.sweeper.n_trials=5",
         "hydra.sweeper.n_jobs=3",
         "hydra.launcher.n_jobs=1",
-        f"model={ARCHITECTURES[0]}",
+        *MODEL,
         "dataset.n_train=8",
         "loss=constant",
         "averaging=none,ema",
