@@ -17,6 +17,7 @@ from mlip_sweep.training.averaging import ExponentialAverage, StochasticAverage
 from mlip_sweep.training.fit import Recipe, fit
 from mlip_sweep.training.loss import MeanSquares, weighted_loss
 from mlip_sweep.training.metrics import VALIDATION_LOSS
+from mlip_sweep.training.muon import MuonAndAdam
 from mlip_sweep.training.sam import SAM
 from mlip_sweep.training.weight_cycle import WeightCycle
 
@@ -32,8 +33,14 @@ RECIPES = {
         "cycle": lambda: WeightCycle(0.5, 0.002, energy_weight=1000.0, forces_weight=1.0),
     },
     "adam": {"optimizer": lambda: partial(torch.optim.Adam, lr=0.01, fused=True)},
+    "schedulefree": {"optimizer": lambda: partial(_schedulefree(), lr=0.01, warmup_steps=5)},
+    "muon": {"optimizer": lambda: partial(MuonAndAdam, lr=0.01, amsgrad=True)},
     "sam": {"optimizer": lambda: partial(SAM, rho=0.05, lr=0.01, amsgrad=True, fused=True)},
 }
+
+
+def _schedulefree():
+    return pytest.importorskip("schedulefree").AdamWScheduleFree
 
 
 class LostNodeError(Exception):

@@ -165,7 +165,7 @@ def checked_optimizer(entry: DictConfig) -> Callable[[Any], torch.optim.Optimize
     """
     optimizer: Callable[[Any], torch.optim.Optimizer] = make(entry, "optimizer")
     try:
-        optimizer([torch.zeros(1, requires_grad=True)])
+        optimizer([torch.zeros(shape, requires_grad=True) for shape in (1, (1, 1))])  # some look at the shape
     except (TypeError, ValueError) as error:
         values: dict[str, Any] = OmegaConf.to_container(entry, resolve=True)  # type: ignore[assignment]
         given = ", ".join(f"{key}={value}" for key, value in values.items() if not key.startswith("_"))

@@ -89,6 +89,20 @@ class TrainingModule(pl.LightningModule):
             loss.backward(inputs=self._trained)
         loss.detach_()  # Lightning keeps the loss until the next step; its graph can go now
 
+    def on_train_epoch_start(self) -> None:
+        """Train on with the weights that the optimiser takes its gradients at."""
+        self._switch("train")
+
+    def on_validation_start(self) -> None:
+        """Validate, keep and store the weights that the optimiser stands for."""
+        self._switch("eval")
+
+    def _switch(self, mode: str) -> None:
+        """Some optimisers, those of schedulefree, train at other weights than those that are to be used."""
+        for optimizer in self.trainer.optimizers:
+            if hasattr(optimizer, mode):
+                getattr(optimizer, mode)()
+
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, once, not at every step."""
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
