@@ -39,7 +39,7 @@ MEASUREMENT = "measurement"
 SOURCES = "data.sources"  # tag: a checksum and a name a line
 SEED_OF_WEIGHTS, SEED_OF_ORDER = "seeds.model", "seeds.order"
 SEPARATOR = " · "
-VALUE_CHARACTERS = 24
+VALUE_CHARACTERS = 32
 
 
 def group_of(run: StoredRun) -> str:

@@ -247,7 +247,7 @@ def correlations(
     with_held, time_with_held = _correlation(x, z), _correlation(y[:, None], z)
     with np.errstate(all="ignore"):
         rest = np.sqrt((1 - with_held**2) * (1 - time_with_held**2))
-        partial = np.where(rest > 1e-9, (plain - with_held * time_with_held) / rest, NAN)
+        partial = np.where(rest > 1e-6, (plain - with_held * time_with_held) / rest, NAN)  # NaN for what is held itself
     return np.stack([plain, partial])
 
 
