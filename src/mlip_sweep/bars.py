@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from mlip_sweep.errors import without_passwords
 from optuna_async.progress import duration
 
 # Label, share, a bar that takes what the words leave, counts, time left, and what the work itself has to say.
@@ -77,6 +78,10 @@ class TerminalHandler(logging.StreamHandler):
     The line that the cursor is on is emptied first; whoever redraws it draws it again below the message. To anything
     but a terminal it writes as its base class does.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A message, with its traceback if any, without the passwords of URLs."""
+        return without_passwords(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message."""

@@ -36,7 +36,7 @@ class Seeds:
 class TrainerSettings:
     """Config group `trainer`."""
 
-    max_epochs: PositiveInt = 100
+    max_epochs: Annotated[int, Field(gt=0, le=10_000_000)] = 100
     batch_size: PositiveInt = 5
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     dtype: Literal["float32", "float64"] = "float32"  # of the network; geometry and sums are float64 always
@@ -47,7 +47,7 @@ class TrainerSettings:
     checkpoint_every: PositiveInt = 10  # epochs
     resume: bool = True  # go on from last.ckpt, where the run's folder has one
     max_atoms: PositiveInt = 1024  # of one batch in validation and measurement
-    threads: PositiveInt | None = None  # of torch on the CPU; null: torch's choice
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # of torch on the CPU; null: torch's choice
     compile: bool = False  # by torch.compile, before the training
     progress: bool = True
 

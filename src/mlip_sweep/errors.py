@@ -1,4 +1,13 @@
-"""The errors that a user can mend."""
+"""The errors that a user can mend, and what must not stand in them or in any record."""
+
+import re
+
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
+
+
+def without_passwords(text: str) -> str:
+    """A text whose URLs have `***` in the place of each password, as in `postgresql://ada:***@host/runs`."""
+    return _PASSWORD.sub(r"\1:***", text)
 
 
 class InputError(ValueError):
@@ -6,6 +15,9 @@ class InputError(ValueError):
 
     The message is one line: the value, its place and the remedy. Commands print it without a traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_passwords(message))
 
 
 class SettingError(InputError):

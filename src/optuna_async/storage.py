@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from optuna_async.config import StudyAddress
 
@@ -43,10 +45,19 @@ def open_storage(study: StudyAddress) -> BaseStorage:
     except Exception as error:  # drivers raise what they like
         cause = error.__cause__ or error
         line = " ".join(str(cause).split())
+        shown = _without_password(str(storage))
         raise ConfigCompositionException(
-            f"hydra.sweeper.storage={storage}: {type(cause).__name__}: {line}; give an URL such as "
-            "sqlite:///optuna.db, or a file that ends in .log"
+            f"hydra.sweeper.storage={shown}: {type(cause).__name__}: {line}; give an URL such as sqlite:///optuna.db, "
+            "or a file that ends in .log"
         ) from None
+
+
+def _without_password(url: str) -> str:
+    """A database URL as it may be shown; anything else as it is."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
 
 
 def stored_trials(study: StudyAddress) -> list[FrozenTrial]:

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.data.sources import check_sources
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, without_passwords
 from mlip_sweep.multirun import folder, opening, trials
 from mlip_sweep.multirun.cohorts import check_launcher
 from mlip_sweep.multirun.direction import check_direction
@@ -116,7 +116,10 @@ class _OpenSweep:
     def _described(self) -> dict[str, str]:
         """What makes two multiruns the same sweep."""
         typed = [text for text in self._config.hydra.overrides.task if not text.startswith("resume=")]
-        return {CONFIG_NAME: str(self._config.hydra.job.config_name), OVERRIDES: " ".join(typed) or "none"}
+        return {
+            CONFIG_NAME: str(self._config.hydra.job.config_name),
+            OVERRIDES: without_passwords(" ".join(typed)) or "none",
+        }
 
     def _new(self) -> RunRecord:
         config = self._config

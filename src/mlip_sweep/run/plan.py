@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlip_sweep.config import RunSettings, make, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, without_passwords
 from mlip_sweep.measurement.chosen import check_measurements, check_objectives, measurements_of
 from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
@@ -77,8 +77,8 @@ class Plan:
 
     @property
     def yaml(self) -> str:
-        """The resolved config as text."""
-        return OmegaConf.to_yaml(OmegaConf.create(self.resolved))
+        """The resolved config as text, without the passwords of URLs."""
+        return without_passwords(OmegaConf.to_yaml(OmegaConf.create(self.resolved)))
 
     @property
     def averaging(self) -> str:

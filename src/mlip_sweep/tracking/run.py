@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mlip_sweep.errors import without_passwords
 from mlip_sweep.metrics import Metric, to_json, wall_time
 from mlip_sweep.tracking import environment, read, store
 
@@ -178,7 +179,9 @@ class RunRecord:
             if self.current_phase:
                 self.tag("error.phase", self.current_phase)
             if not killed:
-                self._client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
+                self._client.log_text(
+                    self.run_id, without_passwords("".join(traceback.format_exception(error))), "error.txt"
+                )
             self._flush()
         finally:
             self._client.set_terminated(self.run_id, "KILLED" if killed else "FAILED")
@@ -285,13 +288,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, Mapping):
             flat.update(flatten(value, f"{name}."))
         else:
-            flat[name] = value
+            flat[name] = without_passwords(value) if isinstance(value, str) else value
     return flat
 
 
 def one_line(error: BaseException) -> str:
     """An error as `Type: message`, in one line."""
-    return _shortened(" ".join(f"{type(error).__name__}: {error}".rstrip(": ").split()), 500)
+    return _shortened(without_passwords(" ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())), 500)
 
 
 def timestamp() -> str:

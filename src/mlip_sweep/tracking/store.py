@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from mlip_sweep.config import DEFAULT_URI
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, without_passwords
 from mlip_sweep.tracking import views
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def ui_hint(uri: str, run_id: str | None = None) -> str:
     """How a person opens a prepared store in a browser, at `page_of` a run where one is given."""
     page = f"/{page_of(uri, run_id)}" if run_id else ""
     if uri.startswith(SERVER):
-        return uri + page
+        return without_passwords(uri) + page
     return f"mlflow ui --backend-store-uri {uri}" + (f"   and http://127.0.0.1:5000{page}" if page else "")
 
 
