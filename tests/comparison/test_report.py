@@ -15,6 +15,7 @@ from mlip_sweep.comparison.compare import REPORT, compare
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.interactive import POINTS, thinned
 from mlip_sweep.comparison.report import _command, _runs_rows
+from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.dynamics.time_to_failure import SURVIVAL_FRACTION
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.read import stored_bytes
@@ -244,6 +245,28 @@ def test_runs_with_little_to_compare_have_a_page_all_the_same(uri, tmp_path):
     page = Page((tmp_path / REPORT).read_text())
     assert page.figures == {}
     assert len(page.tables["runs sortable"]) == 3
+
+
+def test_claims_predictors_and_published_numbers_have_their_tables(uri, tmp_path):
+    for name, rescaling, scale in (("nequip_baseline", "none", 0.5), ("nequip_rescaling", "forces_rms", 2.0)):
+        for seed in range(3):
+            params = {"model": "nequip", "published": name, "rescaling": rescaling, "seed": seed, "seeds.model": seed}
+            times = scale * (1 + 0.1 * seed) * np.linspace(0.5, 1.5, 12)
+            error = 0.04 / scale * (1 + 0.01 * seed)
+            record_run(uri, "claims", f"{name} · s{seed}", error, scale, times, params=params, seed=seed)
+    found = compare(uri, "claims", output=tmp_path, report=True, published=True)
+    page = Page((tmp_path / REPORT).read_text())
+    assert [row[:3] for row in page.tables["claims"][1:]] == [
+        ["rescaling helps", words, "supported"] for words in ("time to failure", "forces error, high T", "S")
+    ]
+    predictors = page.tables["predictors sortable"]
+    assert {row[0] for row in predictors} >= {"loss entropy S", "high-T forces RMSE"}
+    assert [row[0] for row in page.tables["published sortable"][1:]] == ["nequip_baseline", "nequip_rescaling"]
+    names = {file.name for file in found.files}
+    assert {"claims.csv", "predictors.csv", "predictors.png", "published.csv", "published_times.png"} <= names
+    assert any("claim: rescaling helps – supported by" in line for line in found.findings)
+    with pytest.raises(InputError, match="--published: none of these runs"):
+        compare(uri, "bare", output=tmp_path, published=True)
 
 
 def test_a_thinned_curve_keeps_its_ends_and_its_lowest_point():

@@ -9,7 +9,7 @@ import pandas as pd
 from mlip_sweep.comparison.claims import Tested
 from mlip_sweep.comparison.predictors import Prediction, predictions_table
 from mlip_sweep.comparison.tables import DASH
-from mlip_sweep.comparison.verdict import S
+from mlip_sweep.comparison.verdict import HIGH_T
 
 Cell = tuple[str, str]
 """What a cell shows, and the number that it is sorted by."""
@@ -26,12 +26,11 @@ def claims_rows(found: Sequence[Tested]) -> list[dict[str, Any]]:
     return [
         {
             "claim": one.claim.words,
-            "measure": one.measure.words,
+            "measure": "forces error, high T" if one.measure is HIGH_T else one.measure.words,
             "pairs": "; ".join(f"{a} → {b}" for a, b in one.pairs),
             "n_pairs": len(one.pairs),
             "seeds": one.effect.n,
-            "benefit": f"{_interval(one.effect.mean, one.effect.low, one.effect.high)} "
-            + ("nat" if one.measure is S else "in ln"),
+            "benefit": _interval(one.effect.mean, one.effect.low, one.effect.high),
             "p": f"{one.effect.p:.2g}",
             "seed": f"{one.shares.seed:.0%}" if one.shares else DASH,
             "finding": one.finding,
