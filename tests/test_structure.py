@@ -14,6 +14,7 @@ ORDER = [
     *(
         "errors",
         "bars",
+        "clock",
         "metrics",
         "settings",
         "config",

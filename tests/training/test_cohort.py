@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from samples import architectures, ethanol_dataset, small_model
 from test_fit import RECIPES, recipe, settings
 
+from mlip_sweep import clock
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.models import rescaling
 from mlip_sweep.models.targets import residuals
@@ -164,6 +165,25 @@ def test_ctrl_c_ends_every_member(tmp_path):
         both.run()
     assert [type(member.error) for member in both.members] == [KeyboardInterrupt] * 2
     assert all((tmp_path / name / "last.ckpt").is_file() for name in "ab")
+
+
+def test_times_of_members_are_those_of_their_own_work():
+    """Only one has the turn at a time, and what is shared is shared out: the times add up to no more than all took."""
+
+    def work(seed):
+        begin = clock.now()
+        model = small_model("nequip", DATASET, seed=seed)
+        membership().share(model)
+        for _ in range(3):
+            model(collate(DATASET.graphs("train", model.cutoff)))
+        return clock.now() - begin
+
+    begin = clock.now()
+    members = Cohort([partial(work, seed) for seed in range(4)]).run()
+    took = clock.now() - begin
+    seconds = [member.result for member in members]
+    assert all(0.0 < one < took for one in seconds)
+    assert sum(seconds) <= took
 
 
 def test_the_state_of_the_process_is_each_member_s_own():

@@ -1,9 +1,9 @@
 """Last step of a run: measure the trained potential."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from mlip_sweep import clock
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import wall_time
@@ -28,6 +28,6 @@ def measure(measurements: Mapping[str, Measurement], dataset: Dataset, take: Tak
 
 def timed(name: str, measurement: Measurement, model: Potential, dataset: Dataset) -> Report:
     """The report of a measurement, with its wall time among the metrics."""
-    start = time.perf_counter()
+    start = clock.now()
     report = measurement(model, dataset)
-    return replace(report, metrics={**report.metrics, wall_time(name): time.perf_counter() - start})
+    return replace(report, metrics={**report.metrics, wall_time(name): clock.now() - start})

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mlip_sweep import clock
 from mlip_sweep.config import RunSettings, make, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
@@ -91,13 +91,13 @@ class Plan:
         Raises:
             InputError: it cannot be had, or a rescaling or a measurement cannot work on it.
         """
-        start = time.perf_counter()
+        start = clock.now()
         dataset = self.dataset()
         for note in dataset.notes:
             log.info("dataset: %s", note)
         check_measurements(self.measurements, dataset)
         rescaling = self.rescaling(dataset)
-        return Data(dataset, data_checksum(dataset), rescaling, time.perf_counter() - start)
+        return Data(dataset, data_checksum(dataset), rescaling, clock.now() - start)
 
 
 def make_plan(cfg: DictConfig) -> Plan:

@@ -1,7 +1,6 @@
 """Third step of a run: build the potential and train it."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
+from mlip_sweep import clock
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.measurement.callbacks import AfterTraining
 from mlip_sweep.measurement.intermediate import FollowTraining, Trial
@@ -79,10 +79,10 @@ def train(
         log.info("%s: compiled in %.0f s", name, seconds)
     resumed = f", going on from {start.source / LAST}" if isinstance(start, Resumed) else ""
     log.info("%s: training on %d frames, %d epochs%s", name, len(graphs), settings.max_epochs, resumed)
-    begin = time.perf_counter()
+    begin = clock.now()
 
     def note_time(model: Potential) -> None:
-        rec.metrics({wall_time("training"): time.perf_counter() - begin})
+        rec.metrics({wall_time("training"): clock.now() - begin})
 
     kept = fit(
         model,

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mlip_sweep import clock
 from mlip_sweep.errors import without_passwords
 from mlip_sweep.metrics import Metric, to_json, wall_time
 from mlip_sweep.tracking import environment, read, store
@@ -57,12 +58,12 @@ class RunRecord:
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase of the run; a name that comes again adds to its time. Failed phases count too."""
         outer, self.current_phase = self.current_phase, name
-        start = time.perf_counter()
+        start = clock.now()
         try:
             yield
             self.current_phase = outer  # after an error it stays: the record names the phase that failed
         finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+            self._seconds[name] = self._seconds.get(name, 0.0) + clock.now() - start
             self.metrics({wall_time(name): self._seconds[name]})
 
     def params(self, config: Mapping[str, Any]) -> None:

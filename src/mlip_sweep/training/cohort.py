@@ -13,6 +13,7 @@ A member that ends, fails or is given up leaves, and the others get faster.
 import contextvars
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlip_sweep.clock import Clock, set_clock
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Potential, States
@@ -51,6 +53,7 @@ class Member:
         self.result: Any = None
         self.error: BaseException | None = None
         self.cohort = cohort
+        self.clock = Clock()
         self._work = work
         self._turn = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,6 +73,7 @@ class Member:
 
     def _run(self) -> None:
         _membership.set(self)
+        set_clock(self.clock)
         self._turn.acquire()
         try:
             self.result = self._work()
@@ -150,8 +154,10 @@ class Cohort:
         """Give the turn away, and take it again with the answer to a request."""
         self._waiting[member] = request
         restore = self._surroundings()
+        begin = time.perf_counter()
         self._pass_on()
         member._turn.acquire()
+        member.clock.waited += time.perf_counter() - begin
         restore()
         if self._stopped is not None:
             raise KeyboardInterrupt
@@ -180,7 +186,11 @@ class Cohort:
             else:
                 same.append(member)
         for group in groups:
+            begin = time.perf_counter()
             answers = self._served([self._waiting[member] for member in group])
+            share = (time.perf_counter() - begin) / len(group)
+            for member in group:
+                member.clock.shared += share
             self._answers |= dict(zip(group, answers, strict=True))
 
     def _served(self, requests: Any) -> list[Any]:
