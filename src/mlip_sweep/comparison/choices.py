@@ -80,7 +80,7 @@ def labels(choices: Sequence[Mapping[str, str]]) -> list[str]:
         return []
     shown = telling(choices)
     if not shown:
-        return [choice.get("model", "all runs") for choice in choices]
+        return [choice.get(PUBLISHED) or choice.get("model", "all runs") for choice in choices]
     return [
         SEPARATOR.join(part for name in shown if (part := _part(name, choice.get(name)))) or "defaults"
         for choice in choices
