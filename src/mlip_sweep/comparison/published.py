@@ -166,5 +166,6 @@ def _scatter(axes: Axes, table: pd.DataFrame, column: str, kind: str) -> None:
             text += f", 95 %: {known.spearman_low:+.2f} to {known.spearman_high:+.2f}"
         axes.text(0.03, place, text, transform=axes.transAxes, color=colour, fontsize=8, va="top")
     axes.margins(y=0.22)  # room for the words
+    axes.set_ylim(bottom=0.0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
