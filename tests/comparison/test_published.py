@@ -10,6 +10,7 @@ from recorded_runs import stored
 from mlip_sweep.comparison.published import (
     REPEATED,
     beside_published,
+    chosen_by,
     published_correlations,
     published_models,
     published_prediction_figure,
@@ -77,11 +78,11 @@ def test_the_published_correlations_come_out():
     assert rounded == {"S": (0.61, 0.80, 13), "rmse_forces_meV_A": (-0.84, -0.87, 13)}
 
 
-def of_paper(models):
+def of_paper(models, **changes):
     runs = [
         stored(
             f"{name}-{seed}",
-            {"model": name.partition("_")[0], "published": name, "seed": seed, "seeds.model": seed},
+            {"model": name.partition("_")[0], "published": name, "seed": seed, "seeds.model": seed, **changes},
             {LOSS_ENTROPY: value + 0.1 * seed, TIME_TO_FAILURE: 1.0 + seed, RMSE_FORCES_HIGH_T: 100.0},
         )
         for name, value in models.items()
@@ -105,6 +106,13 @@ def test_own_runs_stand_beside_the_published_ones_in_the_paper_s_order():
 def test_a_choice_of_the_paper_is_called_by_its_name():
     found = of_paper({"mace_v2_l1": 1.0, "nequip_baseline": -3.0})
     assert {choice.label for choice in found.choices} == {"mace_v2_l1", "nequip_baseline"}
+
+
+def test_a_model_with_another_choice_on_top_is_none_of_the_paper_s():
+    chosen = {"optimizer": "adam", "averaging": "none", "rescaling": "forces_rms"}
+    assert chosen_by("nequip_2-layer_baseline") == chosen
+    assert len(beside_published(of_paper({"nequip_2-layer_baseline": 1.0}, **chosen))) == 1
+    assert beside_published(of_paper({"nequip_2-layer_baseline": 1.0}, **chosen | {"optimizer": "sam"})).empty
 
 
 def test_runs_of_other_models_have_no_table():

@@ -6,19 +6,22 @@ entropies (their equations 6 to 8), times to failure of 30 replicas at 1600 K (a
 on the test sets of 3BPA, and slopes of learning curves. Every model was trained once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from omegaconf import OmegaConf
 
 from mlip_sweep.comparison.choices import PUBLISHED
 from mlip_sweep.comparison.statistics import Correlation, correlation
 from mlip_sweep.comparison.verdict import HIGH_T, TIME, Choice, S, Verdict
+from mlip_sweep.config import config_folder
 
 TABLE: Final = Path(__file__).with_name("published_models.csv")
 # Published once more under another name: the same config, and in two of three cases the very same weights.
@@ -130,10 +133,28 @@ def published_times_figure(found: Verdict) -> Figure:
 
 
 def _of_paper(choices: Sequence[Choice]) -> list[tuple[Choice, str]]:
-    """The choices that are published models, with their names."""
+    """The choices that are published models, with their names; not those for which something else was chosen on top."""
     known = set(published_models().index)
-    named = [(choice, str(choice.runs["params"].iloc[0].get(PUBLISHED, ""))) for choice in choices]
-    return [(choice, name) for choice, name in named if name in known]
+    found = []
+    for choice in choices:
+        params = choice.runs["params"].iloc[0]
+        name = str(params.get(PUBLISHED, ""))
+        if name in known and all(params.get(group, value) == value for group, value in chosen_by(name).items()):
+            found.append((choice, name))
+    return found
+
+
+@cache
+def chosen_by(name: str) -> Mapping[str, str]:
+    """What a published model chooses of config groups, such as {"optimizer": "adam"}; not what depends on the scale."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(config_folder("conf") / PUBLISHED / f"{name}.yaml"))
+    chosen: dict[str, str] = {}
+    for entry in config.get("defaults", []):
+        if isinstance(entry, str):
+            chosen |= {} if entry == "_self_" else chosen_by(entry)
+        else:
+            chosen |= {str(key).removeprefix("override /"): str(value) for key, value in entry.items()}
+    return {group: value for group, value in chosen.items() if "$" not in value}
 
 
 def _as_published() -> pd.DataFrame:
