@@ -1,5 +1,7 @@
 """Claims on made-up runs, of which it is known whether they hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from recorded_runs import accuracy_report, stability_report, stored
@@ -115,6 +117,19 @@ def test_pairs_of_one_seed_count_as_one_witness():
     )
     assert len(two["rescaling helps", TIME.metric].pairs) == 2
     assert two["rescaling helps", TIME.metric].effect.n == one["rescaling helps", TIME.metric].effect.n == 5
+
+
+def test_seeds_that_a_pair_lacks_are_left_out():
+    """Where pairs differ in their effect, seeds with fewer of them would look different."""
+    one, _ = runs_of([({"rescaling": "none"}, 1.0, -1.0), ({}, 1.6, 0.0)])
+    few, _ = runs_of([({"rescaling": "none"}, 1.0, -3.0), ({}, 1.6, 0.0)], seeds=range(3))
+    other = [replace(choice, key=f"{choice.key}m", label="wide") for choice in few.choices]
+    for choice in other:
+        choice.runs["params"] = [params | {"model.num_features": "32"} for params in choice.runs["params"]]
+    (tested,) = [t for t in claims_tested([*one.choices, *other], {}) if t.measure is S]
+    assert (len(tested.pairs), tested.effect.n) == (2, 3)
+    assert tested.effect.mean == pytest.approx(2.0)  # the mean of 1 and 3
+    assert tested.effect.high - tested.effect.low == pytest.approx(0.0, abs=1e-9)
 
 
 def test_with_one_seed_nothing_is_said():

@@ -192,15 +192,15 @@ def _tested(
 ) -> Tested | None:
     differences: dict[str, list[float]] = {}
     scores: dict[str, list[float]] = {}
-    used = []
-    for before, after in pairs:
-        if not (before.learnt and after.learnt) and measure is S:
-            continue  # S says nothing of a model that has not learnt
-        a, b = before.of_seeds(measure.metric), after.of_seeds(measure.metric)
-        common = [seed for seed in a.index if seed in b.index]
-        if common:
-            used.append((before, after))
-        for seed in common:
+    # S says nothing of a model that has not learnt.
+    usable = [pair for pair in pairs if measure is not S or all(choice.learnt for choice in pair)]
+    values = [(before.of_seeds(measure.metric), after.of_seeds(measure.metric)) for before, after in usable]
+    seeds = [[seed for seed in a.index if seed in b.index] for a, b in values]
+    used = [pair for pair, common in zip(usable, seeds, strict=True) if common]
+    of_all = set.intersection(*(set(common) for common in seeds if common)) if used else set()
+    for (before, after), (a, b), common in zip(usable, values, seeds, strict=True):
+        # Seeds that some pairs lack would differ from the others by the pairs that they have.
+        for seed in [seed for seed in common if len(of_all) < FEWEST_SEEDS or seed in of_all]:
             z = score(after, before, seed, measure, replicas)
             ratio = float(np.log(b[seed] / a[seed])) if measure is not S else float(b[seed] - a[seed])
             differences.setdefault(seed, []).append(-ratio if measure is HIGH_T else ratio)
