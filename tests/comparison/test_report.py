@@ -254,6 +254,10 @@ def test_claims_predictors_and_published_numbers_have_their_tables(uri, tmp_path
             times = scale * (1 + 0.1 * seed) * np.linspace(0.5, 1.5, 12)
             error = 0.04 / scale * (1 + 0.01 * seed)
             record_run(uri, "claims", f"{name} · s{seed}", error, scale, times, params=params, seed=seed)
+    for k in range(4):
+        params = {"model": "nequip", "optimizer.lr": 0.1 * k, "rescaling": "forces_rms", "seed": 0, "seeds.model": 0}
+        times = (1 + 0.1 * k) * np.linspace(0.5, 1.5, 12)
+        record_run(uri, "claims", f"lr {k}", 0.02 + 0.01 * k, 1.0 + k, times, params=params)
     found = compare(uri, "claims", output=tmp_path, report=True, published=True)
     page = Page((tmp_path / REPORT).read_text())
     assert [row[:3] for row in page.tables["claims"][1:]] == [

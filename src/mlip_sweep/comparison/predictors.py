@@ -9,7 +9,8 @@ They are different questions, and a measure may answer one of them and not anoth
 of a question (choice; seed and architecture; architecture; none), centred, and correlated over all strata together, so
 that nothing that differs between strata can make a correlation. Intervals come from a bootstrap that draws choices and
 seeds anew, each with all its runs, since runs with a choice or a seed in common are no independent witnesses (A. B.
-Owen, doi:10.1214/07-AOAS122). The partial correlation asks what a measure adds once the validation error is known.
+Owen, doi:10.1214/07-AOAS122); with fewer than five choices, or seeds, a question is not answered. The partial
+correlation asks what a measure adds once the validation error is known.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ from mlip_sweep.metrics import wall_time
 from mlip_sweep.training.metrics import VALIDATION_FORCES, validation_rmse
 
 FEWEST_RUNS: Final = 5  # that all predictors have, below which nothing is said
+FEWEST_TO_DRAW: Final = 5  # choices, or seeds: draws of fewer are hardly different, and their interval far too narrow
 N_BOOTSTRAP: Final = 1000
 LEVEL: Final = 0.05
 QUESTIONS: Final = ("over seeds", "over choices", "within an architecture", "across")
@@ -177,10 +179,10 @@ def _predictions(runs: pd.DataFrame, target: pd.Series, told: str, n_bootstrap: 
     }
     if len(set(architecture)) == 1:
         of_question.pop("across")  # the same question as within the architecture
-    if len(set(choice)) < 2:
-        of_question.pop("over choices")
-    if len(set(seeds)) < 2:
+    if len(set(seeds)) < FEWEST_TO_DRAW:
         of_question.pop("over seeds")
+    if len(set(choice)) < FEWEST_TO_DRAW:
+        of_question = {name: strata for name, strata in of_question.items() if name == "over seeds"}
     draws = list(_draws(choice, seeds, n_bootstrap, np.random.default_rng(seed)))
     seconds = [_seconds(runs, p) for p in known]
     result = []
