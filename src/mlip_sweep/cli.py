@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from mlip_sweep.bars import TerminalHandler, no_bars
 from mlip_sweep.config import DEFAULT_URI, config_folder, parse
 from mlip_sweep.data.sources import check_sources
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, without_passwords
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         which = f"all runs of {chosen.experiment}" if chosen.all else " ".join(chosen.ids) or "the last sweep"
-        print(f"mlip-compare: {which}, in {chosen.uri}", file=sys.stderr, flush=True)
+        print(f"mlip-compare: {which}, in {without_passwords(chosen.uri)}", file=sys.stderr, flush=True)
         from mlip_sweep.comparison.compare import compare as compare_runs
         from mlip_sweep.comparison.runs import last_parent
         from mlip_sweep.tracking.store import existing
@@ -166,7 +166,11 @@ def measure(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         again = " ".join(chosen.overrides) or "with the same settings"
-        print(f"mlip-measure: {chosen.run} again, {again}, in {chosen.uri}", file=sys.stderr, flush=True)
+        print(
+            f"mlip-measure: {chosen.run} again, {again}, in {without_passwords(chosen.uri)}",
+            file=sys.stderr,
+            flush=True,
+        )
         from mlip_sweep.run.remeasure import remeasure
 
         logging.basicConfig(

@@ -11,6 +11,7 @@ import pytest
 from recorded_runs import record_run
 
 from mlip_sweep import cli
+from mlip_sweep.comparison import report
 from mlip_sweep.comparison.compare import REPORT, compare
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.interactive import POINTS, thinned
@@ -194,6 +195,13 @@ def test_runs_are_linked_to_their_pages_on_a_server(found):
     for row in rows:
         experiment = stored[row["id"]].experiment_id
         assert row["page"].startswith(f"http://mlflow.example:5000/#/experiments/{experiment}/runs/{row['id']}?")
+
+
+def test_the_password_of_a_server_is_not_on_the_page(found, monkeypatch):
+    monkeypatch.setattr(report, "_histories", lambda found: {})  # there is no such server to ask
+    monkeypatch.setattr(report, "_commands", lambda found: [])
+    page = report.report_page(replace(found, uri="https://ada:s3cret@host:5000"))
+    assert "s3cret" not in page and "ada:***@host:5000" in page
 
 
 def test_the_page_says_how_to_repeat_and_how_to_use(page, found, parent):

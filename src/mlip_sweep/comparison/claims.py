@@ -18,8 +18,9 @@ from scipy import stats
 
 from mlip_sweep.comparison.choices import PUBLISHED, choice_of
 from mlip_sweep.comparison.runs import Replicas
-from mlip_sweep.comparison.statistics import NAN, Difference, Shares, holm, paired_differences, variance_shares
-from mlip_sweep.comparison.verdict import HIGH_T, LEVEL, TIME, Choice, Measure, S, score
+from mlip_sweep.comparison.selection import NONE, as_number
+from mlip_sweep.comparison.statistics import NAN, Difference, Shares, holm, paired_differences
+from mlip_sweep.comparison.verdict import HIGH_T, LEVEL, TIME, Choice, Measure, S, score, shares_of
 
 TESTED: Final = (TIME, HIGH_T, S)
 FEWEST_SEEDS: Final = 2
@@ -75,8 +76,8 @@ class Tested:
         effect: of the change, positive where it makes the potential better: of S in nat; of the time to failure the
             logarithm of the ratio of times after and before; of the forces error minus that of errors. Its p is
             corrected for the number of tests.
-        p_of_runs: of the log-rank test over all replicas, stratified by pair and seed: it is about these very runs, and
-            says nothing of other seeds. NaN for other measures.
+        p_of_runs: of the log-rank scores of all pairs and seeds together (their sum over the root of their number,
+            Stouffer's method): it is about these very runs, and says nothing of other seeds. NaN for other measures.
         shares: what holds the variance between the runs of these choices.
     """
 
@@ -128,8 +129,8 @@ def pairs_of(claim: Claim, choices: Sequence[Choice]) -> list[tuple[Choice, Choi
     for group in alike.values():
         if None in claim.change.values():
             (name,) = claim.change
-            known = [choice for choice in group if _number(params[choice.key].get(name)) is not None]
-            pairs += list(pairwise(sorted(known, key=lambda c: float(_number(params[c.key][name]) or 0.0))))
+            known = [choice for choice in group if as_number(params[choice.key].get(name)) is not None]
+            pairs += list(pairwise(sorted(known, key=lambda c: float(as_number(params[c.key][name]) or 0.0))))
             continue
         before, after = (
             [c for c in group if all(_value(params[c.key], n) == levels[k] for n, levels in _fixed(claim).items())]
@@ -204,9 +205,8 @@ def _tested(
             z = score(after, before, seed, measure, replicas)
             ratio = float(np.log(b[seed] / a[seed])) if measure is not S else float(b[seed] - a[seed])
             differences.setdefault(seed, []).append(-ratio if measure is HIGH_T else ratio)
-            scores.setdefault(seed, []).append(
-                z if measure is S else -z
-            )  # a log-rank score is high where it fails soon
+            # A log-rank score is high where a potential fails soon, that of an error where the error is large.
+            scores.setdefault(seed, []).append(z if measure is S else -z)
     if len(differences) < FEWEST_SEEDS:
         return None
     by_seed = [float(np.mean(differences[seed])) for seed in differences]
@@ -217,13 +217,9 @@ def _tested(
     if measure is TIME:
         every = np.concatenate([scores[seed] for seed in scores])
         of_runs = float(2 * stats.norm.sf(abs(every.sum() / np.sqrt(len(every)))))
-    return Tested(claim, measure, [(a.label, b.label) for a, b in used], effect, of_runs, _shares(used, measure))
-
-
-def _shares(pairs: Sequence[tuple[Choice, Choice]], measure: Measure) -> Shares | None:
-    by_key = {choice.key: choice.of_seeds(measure.metric) for pair in pairs for choice in pair}
-    common = sorted(set.intersection(*(set(values.index) for values in by_key.values())))
-    return variance_shares([values[common].to_numpy() for values in by_key.values()]) if common else None
+    compared = {choice.key: choice for pair in used for choice in pair}
+    shares = shares_of(list(compared.values()), measure)
+    return Tested(claim, measure, [(a.label, b.label) for a, b in used], effect, of_runs, shares)
 
 
 def _is_changed(name: str, claim: Claim) -> bool:
@@ -236,12 +232,5 @@ def _fixed(claim: Claim) -> dict[str, tuple[str, str]]:
 
 def _value(params: Mapping[str, str], name: str) -> str:
     """A parameter, "none" where it is null or absent."""
-    value = params.get(name, "none")
-    return "none" if value in ("None", "null", "") else value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
+    value = params.get(name, "")
+    return "none" if value.lower() in (*NONE, "") else value

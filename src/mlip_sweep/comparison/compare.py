@@ -55,16 +55,20 @@ class Evidence:
 
     Attributes:
         claims: of the literature, tested.
-        predictions: how well each measure tells the time to failure.
+        predictions: how well each measure tells the time to failure and the learning slope.
+        slopes: of learning curves, as `learning_slopes` gives them.
+        published: the published numbers beside the runs; empty where they are not asked for or there are none.
     """
 
     claims: Sequence[Tested]
     predictions: Sequence[Prediction]
+    slopes: pd.DataFrame
+    published: pd.DataFrame
 
     @property
     def told(self) -> list[str]:
         """In lines."""
-        return [*claims_told(self.claims), *predictors_told(self.predictions)]
+        return [*claims_told(self.claims), *predictors_told(self.predictions), *curves_told(self.slopes)]
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,18 @@ class Comparison:
     def evidence(self) -> Mapping[str, Evidence]:
         """By group."""
         return {
-            found.group: Evidence(claims_tested(found.choices, self.replicas), predictions(found))
+            found.group: Evidence(
+                claims=claims_tested(found.choices, self.replicas),
+                predictions=predictions(found),
+                slopes=learning_slopes(found),
+                published=beside_published(found) if self.published else pd.DataFrame(),
+            )
             for found in self.verdicts
         }
 
     def told(self, found: Verdict) -> list[str]:
         """What it says of a group, one line each, the answer first."""
-        return [*findings(found), *self.evidence[found.group].told, *curves_told(found)]
+        return [*findings(found), *self.evidence[found.group].told]
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -189,12 +198,12 @@ class Comparison:
             tables = {
                 "claims": claims_table(evidence.claims),
                 "predictors": predictions_table(evidence.predictions),
-                "learning_slopes": learning_slopes(found),
+                "learning_slopes": evidence.slopes,
+                "published": evidence.published,
             }
-            if self.published and len(beside := beside_published(found)):
-                tables["published"] = beside
-                figures["published_times"] = published_times_figure(found)
-                figures["published_prediction"] = published_prediction_figure(found)
+            if len(evidence.published):
+                figures["published_times"] = published_times_figure(evidence.published)
+                figures["published_prediction"] = published_prediction_figure(evidence.published)
             for name, table in tables.items():
                 if len(table):
                     self.files.append(folder / f"{name}{number}.csv")
@@ -253,7 +262,7 @@ def compare(
         check_name(sort, {WALL_TIME, *(name for run in stored for name in run.metrics)}, f"--sort {sort}", "metric")
     only = sweeps[0].run_id if len(sweeps) == 1 and all(sweeps[0].run_id in run.sweeps for run in stored) else None
     found = side_by_side(stored, uri, ui_hint(resolve(uri), only), sweeps=sweeps, sort=sort, published=published)
-    if published and not any(len(beside_published(one)) for one in found.verdicts):
+    if published and not any(len(one.published) for one in found.evidence.values()):
         raise InputError(
             "--published: none of these runs is of a published model; run mlip-sweep --config-name=nequip_table, or "
             "give published=NAME to a run"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from mlip_sweep.comparison.choices import choice_of, labels
 from mlip_sweep.comparison.statistics import Estimate, estimate, learning_slope
-from mlip_sweep.comparison.style import COLOURS, MARKERS
+from mlip_sweep.comparison.style import COLOURS, MARKERS, plain
 from mlip_sweep.comparison.verdict import Verdict
 from mlip_sweep.measurement.accuracy import (
     EXTRAPOLATION_SLOPE,
@@ -84,15 +84,14 @@ def learning_slopes(found: Verdict) -> pd.DataFrame:
     """
     rows = []
     for curve in curves_of(found, N_TRAIN):
-        known = curve.runs.dropna(subset=[RMSE_FORCES_ALL_T]) if RMSE_FORCES_ALL_T in curve.runs else None
-        if known is None or known.empty:
+        slopes = _slopes(curve)
+        if not slopes:
             continue
-        slopes = [learning_slope(of_seed["axis"], of_seed[RMSE_FORCES_ALL_T]) for _, of_seed in known.groupby("seed")]
-        mean = estimate(slopes)
+        mean = estimate(list(slopes.values()))
         rows.append(
             {
                 "choice": curve.label,
-                "n_train": " ".join(f"{n:g}" for n in sorted(known["axis"].unique())),
+                "n_train": " ".join(f"{n:g}" for n in curve.along(RMSE_FORCES_ALL_T)),
                 "seeds": mean.n,
                 "learning_slope": mean.mean,
                 "learning_slope_ci95_low": mean.low,
@@ -106,20 +105,27 @@ def with_learning_slopes(found: Verdict) -> pd.DataFrame:
     """The runs on the most frames of each curve, with the learning slope of their seed as a column `learning_slope`."""
     parts = []
     for curve in curves_of(found, N_TRAIN):
-        if RMSE_FORCES_ALL_T not in curve.runs:
-            continue
-        known = curve.runs.dropna(subset=[RMSE_FORCES_ALL_T])
-        slopes = {
-            seed: learning_slope(of_seed["axis"], of_seed[RMSE_FORCES_ALL_T]) for seed, of_seed in known.groupby("seed")
-        }
-        largest = known[known["axis"] == known["axis"].max()]
-        parts.append(largest.assign(learning_slope=largest["seed"].map(slopes)))
+        if slopes := _slopes(curve):
+            known = curve.runs.dropna(subset=[RMSE_FORCES_ALL_T])
+            largest = known[known["axis"] == known["axis"].max()]
+            parts.append(largest.assign(learning_slope=largest["seed"].map(slopes)))
     return pd.concat(parts) if parts else pd.DataFrame()
 
 
-def curves_told(found: Verdict) -> list[str]:
-    """One line for the learning curves: the steepest."""
-    slopes = learning_slopes(found).dropna()
+def _slopes(curve: Curve) -> dict[str, float]:
+    """The learning slope of each seed; empty where errors on the test sets are not known."""
+    if RMSE_FORCES_ALL_T not in curve.runs:
+        return {}
+    known = curve.runs.dropna(subset=[RMSE_FORCES_ALL_T])
+    return {
+        str(seed): learning_slope(of_seed["axis"], of_seed[RMSE_FORCES_ALL_T])
+        for seed, of_seed in known.groupby("seed")
+    }
+
+
+def curves_told(slopes: pd.DataFrame) -> list[str]:
+    """One line for the learning curves, as `learning_slopes` gives them: the steepest."""
+    slopes = slopes.dropna()
     if len(slopes) < 2:
         return []
     ordered = slopes.sort_values("learning_slope")
@@ -238,8 +244,7 @@ def _extrapolation_figure(found: Verdict) -> Figure | None:
 def _single() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     return figure, axes
 
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from lifelines import KaplanMeierFitter
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from mlip_sweep.comparison.findings import correlations
 from mlip_sweep.comparison.runs import Landscape, Replicas
-from mlip_sweep.comparison.style import NAMED, OTHERS, Style, line_width, styles_of
+from mlip_sweep.comparison.style import NAMED, OTHERS, Style, line_width, plain, styles_of
 from mlip_sweep.comparison.tables import pooled_forces, ranks
 from mlip_sweep.comparison.verdict import Choice, Verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
@@ -58,7 +57,7 @@ def landscape_figure(found: Verdict, landscapes: Mapping[str, Landscape]) -> Fig
         )
         axes.set_xlabel("displacement t (norm of the parameters)")
         axes.set_ylabel(f"{name} RMSE, mean over directions ({unit})")
-        _plain(axes)
+        plain(axes)
     _legend(figure, found, shown)
     return figure
 
@@ -103,7 +102,7 @@ def survival_figure(found: Verdict, replicas: Mapping[str, Replicas]) -> Figure 
     curves.set_ylabel("fraction of replicas that survive")
     for axes in (boxes, curves):
         axes.set_xlim(left=0)
-        _plain(axes)
+        plain(axes)
     _legend(figure, found, shown)
     return figure
 
@@ -148,7 +147,7 @@ def prediction_figure(found: Verdict) -> Figure | None:
                 elinewidth=1,
             )
         axes.set_xlabel(axis[name])
-        _plain(axes)
+        plain(axes)
     panels[0].set_ylabel("time to failure (ps), ± standard error")
     told = [f"{label}: {value}" for label, value in correlations(found.choices).items()]
     figure.suptitle("\n".join(told), fontsize=8, x=0.01, ha="left")
@@ -230,8 +229,3 @@ def _width(choices: Sequence[Choice], panels: int = 2) -> float:
 def _height(choices: Sequence[Choice]) -> float:
     """Inches that leave room for the legend."""
     return max(3.8, 0.6 + 0.19 * min(len(choices), NAMED + 1))
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)

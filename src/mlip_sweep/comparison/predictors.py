@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mlip_sweep.comparison.curves import with_learning_slopes
-from mlip_sweep.comparison.statistics import NAN, holm
-from mlip_sweep.comparison.verdict import TIME, Verdict, control_survives, learnt
+from mlip_sweep.comparison.statistics import NAN, holm, interval, pearson_rows
+from mlip_sweep.comparison.style import plain
+from mlip_sweep.comparison.verdict import LEVEL, TIME, Verdict, control_survives, learnt
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T, TRAIN, rmse_forces
 from mlip_sweep.measurement.bond_scans import (
     ENERGY_JUMP,
@@ -50,7 +51,6 @@ from mlip_sweep.training.metrics import VALIDATION_FORCES, validation_rmse
 FEWEST_RUNS: Final = 5  # that all predictors have, below which nothing is said
 FEWEST_TO_DRAW: Final = 5  # choices, or seeds: draws of fewer are hardly different, and their interval far too narrow
 N_BOOTSTRAP: Final = 1000
-LEVEL: Final = 0.05
 QUESTIONS: Final = ("over seeds", "over choices", "within an architecture", "across")
 TIME_TO_FAILURE_TOLD: Final = "the time to failure"
 LEARNING_TOLD: Final = "how fast a potential learns"
@@ -183,7 +183,9 @@ def _predictions(runs: pd.DataFrame, target: pd.Series, told: str, n_bootstrap: 
         of_question.pop("over seeds")
     if len(set(choice)) < FEWEST_TO_DRAW:
         of_question = {name: strata for name, strata in of_question.items() if name == "over seeds"}
-    draws = list(_draws(choice, seeds, n_bootstrap, np.random.default_rng(seed)))
+    if not of_question:
+        return []
+    draws = _draws(choice, seeds, n_bootstrap, np.random.default_rng(seed))
     seconds = [_seconds(runs, p) for p in known]
     result = []
     for question, names in of_question.items():
@@ -195,7 +197,7 @@ def _predictions(runs: pd.DataFrame, target: pd.Series, told: str, n_bootstrap: 
                 for rows in draws
             ]
         )
-        low, high = _interval(sampled) if len(sampled) else np.full((2, *point.shape), NAN)
+        low, high = np.apply_along_axis(interval, 0, sampled)
         if not np.isfinite(point[0]).any():
             continue
         best = int(np.nanargmax(point[0]))
@@ -240,18 +242,19 @@ def correlations(
         (2, P): Spearman's correlation within strata, and the partial one. NaN where a column is constant.
     """
     columns = [values, time[:, None]] + ([held[:, None]] if held is not None else [])
-    ranked = _centred_ranks(np.concatenate(columns, axis=1), strata)
+    ranked = _centred_ranks(np.concatenate(columns, axis=1), strata).T  # (P + 1 or 2, R)
     n = values.shape[1]
-    x, y = ranked[:, :n], ranked[:, n]
-    plain = _correlation(x, y[:, None])
+    x, y = ranked[:n], ranked[n : n + 1]
+    plain_correlation = pearson_rows(x, y)
     if held is None:
-        return np.stack([plain, np.full(n, NAN)])
-    z = ranked[:, n + 1][:, None]
-    with_held, time_with_held = _correlation(x, z), _correlation(y[:, None], z)
+        return np.stack([plain_correlation, np.full(n, NAN)])
+    z = ranked[n + 1 :]
+    with_held, time_with_held = pearson_rows(x, z), pearson_rows(y, z)
     with np.errstate(all="ignore"):
         rest = np.sqrt((1 - with_held**2) * (1 - time_with_held**2))
-        partial = np.where(rest > 1e-6, (plain - with_held * time_with_held) / rest, NAN)  # NaN for what is held itself
-    return np.stack([plain, partial])
+        # NaN for what is held itself.
+        partial = np.where(rest > 1e-6, (plain_correlation - with_held * time_with_held) / rest, NAN)
+    return np.stack([plain_correlation, partial])
 
 
 def predictions_table(found: Sequence[Prediction]) -> pd.DataFrame:
@@ -305,8 +308,7 @@ def predictors_figure(found: Sequence[Prediction]) -> Figure | None:
             axes.plot(row["partial_correlation"], place, "o", color=colour, markersize=4, fillstyle="none")
         axes.axvline(0.0, color="#8A8A8A", linewidth=0.8)
         axes.set(title=question, xlim=(-1.05, 1.05))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
     axes.set_yticks(range(len(words)), words)
     figure.supxlabel(f"rank correlation with {target} (hollow: the validation forces error held fixed)", fontsize=9)
     return figure
@@ -350,13 +352,6 @@ def _centred_ranks(columns: NDArray[np.float64], strata: NDArray[np.int64]) -> N
     return ranks - (np.bincount(strata, ranks[:, 0]) / np.maximum(np.bincount(strata), 1))[strata][:, None]
 
 
-def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each column of x with the one of y, both centred; NaN where one is constant."""
-    norm = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
-    product = (x * y).sum(axis=0)
-    return np.where(norm > 0, product / np.where(norm > 0, norm, 1.0), NAN)
-
-
 def _draws(
     choice: NDArray[np.object_], seeds: NDArray[np.object_], n: int, rng: np.random.Generator
 ) -> Sequence[NDArray[np.int64]]:
@@ -371,14 +366,6 @@ def _draws(
         times = choice_counts[of_choice] * (seed_counts[of_seed] if several else 1)
         draws.append(np.repeat(np.arange(len(choice)), times))
     return [rows for rows in draws if len(rows)]
-
-
-def _interval(sampled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Middle 95 % of resamples (B, …), those left out that are NaN; (2, …), NaN where all are."""
-    columns = sampled.reshape(len(sampled), -1)
-    known = [column[np.isfinite(column)] for column in columns.T]
-    ends = [np.percentile(column, [2.5, 97.5]) if len(column) else (NAN, NAN) for column in known]
-    return np.array(ends).T.reshape(2, *sampled.shape[1:])
 
 
 def _p_of_difference(differences: NDArray[np.float64]) -> float:

@@ -19,17 +19,13 @@ from matplotlib.lines import Line2D
 from omegaconf import OmegaConf
 
 from mlip_sweep.comparison.choices import PUBLISHED
-from mlip_sweep.comparison.statistics import Correlation, correlation
+from mlip_sweep.comparison.statistics import correlation
+from mlip_sweep.comparison.style import plain
 from mlip_sweep.comparison.verdict import HIGH_T, TIME, Choice, S, Verdict
 from mlip_sweep.config import config_folder
 
 TABLE: Final = Path(__file__).with_name("published_models.csv")
-# Published once more under another name: the same config, and in two of three cases the very same weights.
-REPEATED: Final = {
-    "nequip_non_trainable_bessel": "nequip_2-layer",
-    "mace_no_bessel": "mace_v2_l3",
-    "mace_only_rescaling": "mace_v2-base",
-}
+TIME_COLUMN: Final = "time_to_failure_ps"
 ARCHITECTURES: Final = {"nequip": "NequIP", "mace": "MACE"}
 COLOURS: Final = {"nequip": "#0072B2", "mace": "#D55E00"}
 
@@ -43,17 +39,6 @@ def published_models() -> pd.DataFrame:
     return pd.read_csv(TABLE, index_col="model")
 
 
-def published_correlations(architecture: str) -> dict[str, Correlation]:
-    """How S and the forces error go with the time to failure in the published table.
-
-    Args:
-        architecture: "nequip" or "mace".
-    """
-    table = published_models()
-    table = table[table.index.str.startswith(architecture)]
-    return {name: correlation(table[name], table["time_to_failure_ps"]) for name in ("S", "rmse_forces_meV_A")}
-
-
 def beside_published(found: Verdict) -> pd.DataFrame:
     """The published numbers and one's own means over seeds, one row a published model that was run.
 
@@ -64,7 +49,7 @@ def beside_published(found: Verdict) -> pd.DataFrame:
     rows = []
     for choice, name in _of_paper(found.choices):
         row: dict[str, object] = {"model": name, "seeds": len(choice.seeds)}
-        for column, measure in (("S", S), ("time_to_failure_ps", TIME), ("rmse_forces_meV_A", HIGH_T)):
+        for column, measure in (("S", S), (TIME_COLUMN, TIME), ("rmse_forces_meV_A", HIGH_T)):
             known = choice.estimates[measure.metric]
             row |= {
                 f"{column}_published": theirs.loc[name, column],
@@ -78,21 +63,26 @@ def beside_published(found: Verdict) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("model", key=lambda names: names.map(order.index)).reset_index(drop=True)
 
 
-def published_prediction_figure(found: Verdict) -> Figure:
-    """Time to failure against S and against the forces error, published and one's own (their figure 5, a and b)."""
-    table = beside_published(found)
+def published_prediction_figure(table: pd.DataFrame) -> Figure:
+    """Time to failure against S and against the forces error, published and one's own (their figure 5, a and b).
+
+    Args:
+        table: as `beside_published` gives it.
+    """
     figure = Figure(figsize=(9.0, 7.0), layout="constrained")
-    panels = figure.subplots(2, 2)
+    theirs = published_models()
     columns = (("S", "loss entropy S (nat)"), ("rmse_forces_meV_A", "high-T forces RMSE (meV/Å)"))
-    for row, (column, words) in zip(panels, columns, strict=True):
-        for axes, kind in zip(row, ("published", "mean"), strict=True):
-            _scatter(axes, table if kind == "mean" else _as_published(), column, kind)
-            axes.set(xlabel=words, ylabel="time to failure (ps)")
-            if column != "S":
-                axes.set_xscale("log")
-    panels[0, 0].set_title("published: 3BPA, 1600 K, one training each")
-    seeds = sorted(set(table["seeds"]))
-    panels[0, 1].set_title(f"here: mean ± standard error over {' or '.join(map(str, seeds))} seeds")
+    for (left, right), (column, words) in zip(figure.subplots(2, 2), columns, strict=True):
+        _scatter(left, theirs[column], theirs[TIME_COLUMN])
+        own = table.set_index("model")
+        values, times = (own[f"{name}_mean"] for name in (column, TIME_COLUMN))
+        _scatter(right, values, times, own[f"{column}_stderr"], own[f"{TIME_COLUMN}_stderr"])
+        for axes in (left, right):
+            axes.set(xlabel=words, ylabel="time to failure (ps)", xscale="linear" if column == "S" else "log")
+        if column == "S":
+            seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
+            left.set_title("published: 3BPA, 1600 K, one training each")
+            right.set_title(f"here: mean ± standard error over {seeds} seeds")
     handles = [
         Line2D([], [], color=COLOURS[key], marker="o", linestyle="none", label=name)
         for key, name in ARCHITECTURES.items()
@@ -101,23 +91,25 @@ def published_prediction_figure(found: Verdict) -> Figure:
     return figure
 
 
-def published_times_figure(found: Verdict) -> Figure:
-    """Times to failure by model, published beside one's own, in the order of the paper (its figures 3b and 4b)."""
-    table = beside_published(found)
+def published_times_figure(table: pd.DataFrame) -> Figure:
+    """Times to failure by model, published beside one's own, in the order of the paper (its figures 3b and 4b).
+
+    Args:
+        table: as `beside_published` gives it.
+    """
     figure = Figure(figsize=(9.0, 1.2 + 0.24 * len(table)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    theirs = published_models().loc[table["model"]]
     places = np.arange(len(table))[::-1]
-    colours = [COLOURS[name.partition("_")[0]] for name in table["model"]]
-    for place, (_, model), colour in zip(places, theirs.iterrows(), colours, strict=True):
+    theirs = published_models()
+    for place, (_, own) in zip(places, table.iterrows(), strict=True):
+        model, colour = theirs.loc[own["model"]], COLOURS[own["model"].partition("_")[0]]
         left.plot([model["time_q25_ps"], model["time_q75_ps"]], [place, place], color=colour, linewidth=5, alpha=0.35)
         left.plot(model["time_median_ps"], place, "|", color=colour, markersize=11)
-        left.plot(model["time_to_failure_ps"], place, "o", color=colour, markersize=5)
-    for place, (_, model), colour in zip(places, table.iterrows(), colours, strict=True):
+        left.plot(model[TIME_COLUMN], place, "o", color=colour, markersize=5)
         right.errorbar(
-            model["time_to_failure_ps_mean"],
+            own[f"{TIME_COLUMN}_mean"],
             place,
-            xerr=model["time_to_failure_ps_stderr"],
+            xerr=own[f"{TIME_COLUMN}_stderr"],
             fmt="o",
             color=colour,
             markersize=5,
@@ -127,8 +119,7 @@ def published_times_figure(found: Verdict) -> Figure:
     right.set(title="here", xlabel="time to failure (ps)\nmean ± standard error over seeds")
     for axes in (left, right):
         axes.set_xlim(left=0)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
     return figure
 
 
@@ -157,36 +148,29 @@ def chosen_by(name: str) -> Mapping[str, str]:
     return {group: value for group, value in chosen.items() if "$" not in value}
 
 
-def _as_published() -> pd.DataFrame:
-    table = published_models().reset_index()
-    return table.rename(columns={name: f"{name}_published" for name in table.columns})
-
-
-def _scatter(axes: Axes, table: pd.DataFrame, column: str, kind: str) -> None:
-    names = table["model"] if "model" in table else table["model_published"]
-    for architecture, colour in COLOURS.items():
-        rows = table[names.str.startswith(architecture)]
-        if rows.empty:
+def _scatter(
+    axes: Axes, x: pd.Series, times: pd.Series, x_stderr: pd.Series | None = None, times_stderr: pd.Series | None = None
+) -> None:
+    """One dot a model, indexed by its name, with the rank correlation of each architecture in words."""
+    for place, (architecture, colour) in enumerate(COLOURS.items()):
+        of_one = x.index.str.startswith(architecture)
+        if not of_one.any():
             continue
-        x, y = rows[f"{column}_{kind}"], rows[f"time_to_failure_ps_{kind}"]
-        known = correlation(x, y)
-        own = kind == "mean"
         axes.errorbar(
-            x,
-            y,
-            xerr=rows[f"{column}_stderr"] if own else None,
-            yerr=rows["time_to_failure_ps_stderr"] if own else None,
+            x[of_one],
+            times[of_one],
+            xerr=None if x_stderr is None else x_stderr[of_one],
+            yerr=None if times_stderr is None else times_stderr[of_one],
             fmt="o",
             color=colour,
             markersize=5,
             elinewidth=0.8,
         )
-        place = 0.97 - 0.07 * list(COLOURS).index(architecture)
+        known = correlation(x[of_one], times[of_one])
         text = f"Spearman {known.spearman:+.2f}, n = {known.n}"
         if np.isfinite(known.spearman_low):
             text += f", 95 %: {known.spearman_low:+.2f} to {known.spearman_high:+.2f}"
-        axes.text(0.03, place, text, transform=axes.transAxes, color=colour, fontsize=8, va="top")
+        axes.text(0.03, 0.97 - 0.07 * place, text, transform=axes.transAxes, color=colour, fontsize=8, va="top")
     axes.margins(y=0.22)  # room for the words
     axes.set_ylim(bottom=0.0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)

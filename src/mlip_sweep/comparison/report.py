@@ -20,8 +20,7 @@ from plotly.offline import get_plotlyjs
 from mlip_sweep.comparison.choices import MEASUREMENT, SOURCES, choice_of, telling
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.interactive import HISTORIES, Histories, interactive_figures
-from mlip_sweep.comparison.published import beside_published
-from mlip_sweep.comparison.report_evidence import claims_rows, predictors_rows, published_rows
+from mlip_sweep.comparison.report_evidence import claims_rows, predictors_rows, published_rows, sortable
 from mlip_sweep.comparison.style import Style, styles_of
 from mlip_sweep.comparison.tables import (
     DASH,
@@ -36,6 +35,7 @@ from mlip_sweep.comparison.tables import (
     table_cells,
 )
 from mlip_sweep.comparison.verdict import LEVEL, Verdict
+from mlip_sweep.errors import without_passwords
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
 from mlip_sweep.tracking.read import StoredRun, metric_history, stored_sweeps
@@ -83,7 +83,7 @@ def _group(
 ) -> dict[str, Any]:
     """What the page says of one group."""
     answer, *others = findings(verdict)
-    evidence = found.evidence[verdict.group]
+    evidence, uri = found.evidence[verdict.group], without_passwords(found.uri)
     runs = [stored[run] for table in (verdict.runs, verdict.unfinished) if len(table) for run in table["run_id"]]
     figures = interactive_figures(verdict, found.landscapes, found.replicas, histories)
     return {
@@ -108,9 +108,9 @@ def _group(
         ],
         "claims": claims_rows(evidence.claims),
         "predictors": predictors_rows(evidence.predictions),
-        "published": published_rows(beside_published(verdict)) if found.published else None,
+        "published": published_rows(evidence.published),
         "trusted": verdict.run_id,
-        "load": f'calculator = load_calculator("runs:/{verdict.run_id}", tracking_uri="{found.uri}")',
+        "load": f'calculator = load_calculator("runs:/{verdict.run_id}", tracking_uri="{uri}")',
         "settings": _settings(runs),
         "facts": _facts(runs),
         "sources": sorted({line for run in runs for line in run.tags.get(SOURCES, "").splitlines()}),
@@ -129,7 +129,7 @@ def _choices_rows(verdict: Verdict, found: "Comparison") -> dict[str, Any]:
             "label": verdict.choices[place].label,
             "look": _look(styles[verdict.choices[place].key]),
             "best": verdict.choices[place].rank == 1,
-            "cells": [(one.texts[place], _sortable(one.values[place])) for one in cells],
+            "cells": [(one.texts[place], sortable(one.values[place])) for one in cells],
         }
         for place in order_by(verdict, found.sort, found.declared)
     ]
@@ -157,13 +157,13 @@ def _runs_rows(verdict: Verdict, found: "Comparison", stored: Mapping[str, Store
                 "label": label or run["name"],
                 "seed": run["seed"],
                 "id": recorded.run_id,
-                "page": f"{found.uri}/{run_page(recorded.experiment_id, recorded.run_id)}"
+                "page": f"{without_passwords(found.uri)}/{run_page(recorded.experiment_id, recorded.run_id)}"
                 if found.uri.startswith(SERVER)
                 else "",
                 "status": run["status"],
                 "error": run["error"],
                 "settings": [run["params"].get(name, DASH) for name in settings],
-                "cells": [(one.texts[place], _sortable(one.values[place])) for one in cells],
+                "cells": [(one.texts[place], sortable(one.values[place])) for one in cells],
             }
         )
     return {"settings": settings, "headings": [one.heading for one in cells], "rows": rows}
@@ -316,10 +316,6 @@ def _json(text: str) -> Markup:
 
 def _file(name: str) -> Markup:
     return Markup((PAGE / name).read_text(encoding="utf-8"))
-
-
-def _sortable(value: float) -> str:
-    return repr(float(value)) if np.isfinite(value) else ""
 
 
 def _values(values: Iterable[str | None]) -> str:

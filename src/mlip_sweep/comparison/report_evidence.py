@@ -73,11 +73,11 @@ def published_rows(table: pd.DataFrame) -> dict[str, Any] | None:
 
 def _predictor(row: Mapping[str, Any]) -> dict[str, Any]:
     cells: list[Cell] = [
-        (_interval(row["rank_correlation"], row["ci95_low"], row["ci95_high"]), _number(row["rank_correlation"])),
+        (_interval(row["rank_correlation"], row["ci95_low"], row["ci95_high"]), sortable(row["rank_correlation"])),
         _cell("{:.2g}", row["p_worse_than_best"]),
         (
             _interval(row["partial_correlation"], row["partial_ci95_low"], row["partial_ci95_high"]),
-            _number(row["partial_correlation"]),
+            sortable(row["partial_correlation"]),
         ),
         _cell("{:.1f}", row["seconds"]),
     ]
@@ -93,8 +93,9 @@ def _interval(value: float, low: float, high: float) -> str:
 def _cell(form: str, value: float, error: float = np.nan) -> Cell:
     if not np.isfinite(value):
         return DASH, ""
-    return form.format(value) + (f" ± {form.format(error)}" if np.isfinite(error) else ""), _number(value)
+    return form.format(value) + (f" ± {form.format(error)}" if np.isfinite(error) else ""), sortable(value)
 
 
-def _number(value: float) -> str:
+def sortable(value: float) -> str:
+    """A number as a cell is sorted by it; nothing where it is not known."""
     return repr(float(value)) if np.isfinite(value) else ""

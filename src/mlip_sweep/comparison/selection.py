@@ -41,7 +41,7 @@ class Condition:
         """Whether a run fulfils it. A run without the name is unlike every value, and neither below nor above any."""
         stored: str | float | None = run.params.get(self.name, run.metrics.get(self.name))
         if self.sign in ORDERINGS:
-            number = _number(stored)
+            number = as_number(stored)
             return number is not None and ORDERINGS[self.sign](number, float(self.value))
         same = stored is not None and _same(stored, self.value)
         return same if self.sign == "=" else not same
@@ -61,7 +61,7 @@ def condition(text: str) -> Condition:
         )
     sign = "=" if match["operator"] == "==" else match["operator"]
     value = match["value"].strip()
-    if sign in ORDERINGS and _number(value) is None:
+    if sign in ORDERINGS and as_number(value) is None:
         raise InputError(f"--where {text!r}: {value!r} is no number; {sign} compares numbers, = and != compare words")
     return Condition(text, match["name"].strip(), sign, value)
 
@@ -139,7 +139,8 @@ def _few(words: Sequence[str]) -> str:
     return ", ".join(words[:NAMES_TOLD]) + more
 
 
-def _number(value: str | float | None) -> float | None:
+def as_number(value: str | float | None) -> float | None:
+    """A stored parameter or metric as a number; None where it is none."""
     try:
         return None if value is None else float(value)
     except ValueError:
@@ -148,7 +149,7 @@ def _number(value: str | float | None) -> float | None:
 
 def _same(stored: str | float, typed: str) -> bool:
     """Numbers by their value, words without regard to case: `true` is stored as True, `null` as None."""
-    a, b = _number(stored), _number(typed)
+    a, b = as_number(stored), as_number(typed)
     if a is not None and b is not None:
         return a == b
     words = [str(stored).casefold(), typed.casefold().strip("'\"")]

@@ -88,12 +88,12 @@ def correlation(x: ArrayLike, y: ArrayLike, n_bootstrap: int = 2000, seed: int =
     if n < FEWEST_FOR_INTERVAL:
         return Correlation(n, point[0], NAN, NAN, point[1], NAN, NAN)
     chosen = np.random.default_rng(seed).integers(n, size=(n_bootstrap, n))
-    pearson = _interval(_pearson_rows(a[chosen], b[chosen]))
-    spearman = _interval(_pearson_rows(stats.rankdata(a[chosen], axis=1), stats.rankdata(b[chosen], axis=1)))
+    pearson = interval(pearson_rows(a[chosen], b[chosen]))
+    spearman = interval(pearson_rows(stats.rankdata(a[chosen], axis=1), stats.rankdata(b[chosen], axis=1)))
     return Correlation(n, point[0], *pearson, point[1], *spearman)
 
 
-def _pearson_rows(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def pearson_rows(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Pearson's correlation of each row of (B, P) with the same row of another, NaN where one is constant."""
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
@@ -104,7 +104,8 @@ def _pearson_rows(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.
     return np.where(constant, NAN, product / np.where(constant, 1.0, norm))
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of resamples, those left out that are not finite; NaN where all are."""
     values = values[np.isfinite(values)]
     if values.size == 0:
         return NAN, NAN

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from matplotlib.axes import Axes
+
 from mlip_sweep.comparison.verdict import Choice
 
 # Okabe & Ito's palette without its yellow, which is too light for lines. Neighbours have different dashes too, so that
@@ -55,6 +57,12 @@ def line_width(style: Style, place: int) -> float:
         place: of the line among those that are drawn.
     """
     return max(1.2, 2.6 - 0.25 * place) if style.named else 0.8
+
+
+def plain(axes: Axes) -> None:
+    """Axes with a faint grid and no frame."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
 
 
 def _style(place: int) -> Style:

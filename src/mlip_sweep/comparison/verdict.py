@@ -230,7 +230,7 @@ def verdict(runs: pd.DataFrame, replicas: Mapping[str, Replicas], title: str = "
         choices=choices,
         run_id=_best_run(best, measure) if best else "",
         cheapest=_cheapest([choice for choice in choices if choice.rank == 1]),
-        shares=_shares(choices),
+        shares={m.metric: shares for m in MEASURES if (shares := shares_of(choices, m)) is not None},
         unfinished=runs[runs["status"] != "FINISHED"],
     )
 
@@ -399,14 +399,9 @@ def _cheapest(choices: Sequence[Choice]) -> Choice | None:
     return None
 
 
-def _shares(choices: Sequence[Choice]) -> dict[str, Shares]:
-    """Over the seeds that all choices have."""
-    found = {}
-    for measure in MEASURES:
-        by_choice = [choice.of_seeds(measure.metric) for choice in choices]
-        known = [values for values in by_choice if len(values)]
-        common = set.intersection(*(set(values.index) for values in known)) if known else set()
-        shares = variance_shares([values[sorted(common)].to_numpy() for values in known]) if common else None
-        if shares is not None:
-            found[measure.metric] = shares
-    return found
+def shares_of(choices: Sequence[Choice], measure: Measure) -> Shares | None:
+    """Parts of the variance between the runs of choices, over the seeds that all of them have; None without any."""
+    by_choice = [choice.of_seeds(measure.metric) for choice in choices]
+    known = [values for values in by_choice if len(values)]
+    common = set.intersection(*(set(values.index) for values in known)) if known else set()
+    return variance_shares([values[sorted(common)].to_numpy() for values in known]) if common else None

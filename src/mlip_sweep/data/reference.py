@@ -16,6 +16,7 @@ from ase.calculators.emt import EMT
 from ase.data import ground_state_magnetic_moments
 from threadpoolctl import threadpool_limits
 
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
 
 XTB = ("GFN2-xTB", "GFN1-xTB")
@@ -78,6 +79,23 @@ def reference_versions(reference: Mapping[str, Any]) -> dict[str, str]:
         return {"tblite": version("tblite"), "ase": ase.__version__}
     except PackageNotFoundError as error:
         raise InputError("labels by xTB need tblite: pip install 'mlip-sweep[xtb]'") from error
+
+
+def reference_recipe(reference: Mapping[str, Any], start: Frame) -> dict[str, Any]:
+    """What decides the outcome of a reference method from a geometry on, for the key of a file that is kept.
+
+    Args:
+        reference: As `reference_calculator` takes it.
+        start: The geometry; its labels do not count.
+
+    Raises:
+        InputError: As `reference_versions`.
+    """
+    return {
+        "start": [getattr(start, name).tolist() for name in ("atomic_numbers", "positions", "cell", "pbc")],
+        "reference": dict(reference),
+        "versions": reference_versions(reference),
+    }
 
 
 def isolated_atom_labels(atomic_numbers: Iterable[int], method: str) -> dict[int, float]:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import pandas as pd
-import torch
 from ase.data import chemical_symbols, covalent_radii
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -22,12 +21,13 @@ from scipy.sparse.csgraph import connected_components
 from mlip_sweep.data.cache import cached
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.graphs import batches, graph
+from mlip_sweep.data.graphs import graph
 from mlip_sweep.errors import SettingError
+from mlip_sweep.measurement.accuracy import predict
 from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
 from mlip_sweep.measurement.dynamics.failure import Bonds, bonds_of
 from mlip_sweep.measurement.dynamics.protocol import starting_geometry
-from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
+from mlip_sweep.measurement.evaluation import ForceField
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric
 from mlip_sweep.settings import settings
@@ -166,18 +166,13 @@ def evaluate(
     model: ForceField, start: Frame, positions: NDArray[np.float64], max_atoms: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Energies (G,) eV and forces (G, A, 3) eV/Å at G sets of positions (G, A, 3) Å."""
-    device = device_of(model)
     frames = [
         Frame(start.atomic_numbers, one, start.cell, start.pbc, energy=0.0, forces=np.zeros_like(one))
         for one in positions
     ]
     cutoff = max(float(model.cutoff), 0.01)  # a calculator in the place of a model finds its own neighbours
-    graphs = [graph(frame, cutoff) for frame in frames]
-    with evaluating(model), torch.no_grad():
-        found = [model(batch.to(device)) for batch in batches(graphs, max_atoms)]
-    energies = torch.cat([one.energy for one in found]).double().cpu().numpy()
-    forces = torch.cat([one.forces for one in found]).double().cpu().numpy()
-    return energies, forces.reshape(positions.shape)
+    found = predict(model, [graph(frame, cutoff) for frame in frames], max_atoms)
+    return found.energy.numpy(), found.forces.numpy().reshape(positions.shape)
 
 
 def smoothness(scan: Scan, energy: NDArray[np.float64], forces: NDArray[np.float64]) -> dict[str, float]:
@@ -232,14 +227,12 @@ def reference_forces(
     Raises:
         InputError: The reference is not installed.
     """
-    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_versions
+    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_recipe
 
     determined_by: dict[str, Any] = {
         "format": FORMAT,
-        "start": [getattr(start, name).tolist() for name in ("atomic_numbers", "positions", "cell", "pbc")],
         "scans": [[scan.name, float(scan.lengths[0]), float(scan.lengths[-1]), len(scan.lengths)] for scan in found],
-        "reference": dict(reference),
-        "versions": reference_versions(reference),
+        **reference_recipe(reference, start),
     }
 
     def make(unfinished: Path) -> None:

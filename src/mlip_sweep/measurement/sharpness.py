@@ -19,7 +19,7 @@ from mlip_sweep.measurement.evaluation import device_of, evaluating
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.measurement.landscape.grid import Displacements
 from mlip_sweep.metrics import Metric
-from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.settings import settings
 from mlip_sweep.training.loss import Loss, MeanSquares, weighted_loss
@@ -178,10 +178,10 @@ def eager(model: Potential) -> Iterator[None]:
         model.compiled = compiled
 
 
-def _loss_of(model: Callable[[GraphBatch], object], frames: Sequence[GraphBatch], loss: Loss) -> float:
+def _loss_of(model: Callable[[GraphBatch], Prediction], frames: Sequence[GraphBatch], loss: Loss) -> float:
     errors = MeanSquares()
     for batch in frames:
-        errors.add(residuals(model, batch))  # type: ignore[arg-type]
+        errors.add(residuals(model, batch))
     return float(loss.of_mean_squares(errors.values))
 
 

@@ -49,7 +49,7 @@ def reference_control(
     Raises:
         InputError: the data set does not say how its labels are made, or the method is not installed.
     """
-    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_versions
+    from mlip_sweep.data.reference import one_thread, reference_calculator, reference_recipe
 
     if dataset.reference is None:
         raise InputError(
@@ -60,10 +60,8 @@ def reference_control(
     protocol = replace(protocol, replicas=replicas)
     determined_by = {
         "format": FORMAT,
-        "start": [getattr(start, name).tolist() for name in ("atomic_numbers", "positions", "cell", "pbc")],
-        "reference": dict(reference),
-        "versions": reference_versions(reference),
         "protocol": asdict(protocol),
+        **reference_recipe(reference, start),
     }
 
     def make(unfinished: Path) -> None:
