@@ -28,8 +28,8 @@ ORDER = [
     *("multirun", "run", "cli"),
 ]
 AT_HOME = {
-    "nequip": {"models/nequip.py"},
-    "mace": {"models/mace.py"},
+    "nequip": {"models/nequip.py", "models/nequip_file.py"},
+    "mace": {"models/mace.py", "models/mace_file.py"},
     "e3nn": {"models/mace.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},

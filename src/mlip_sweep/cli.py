@@ -20,6 +20,7 @@ from mlip_sweep.bars import TerminalHandler, no_bars
 from mlip_sweep.config import DEFAULT_URI, config_folder, parse
 from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError, without_passwords
+from mlip_sweep.models.library_files import LIBRARIES, check_library
 
 log = logging.getLogger(__name__)
 
@@ -147,36 +148,89 @@ def compare(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(argv: Sequence[str] | None = None) -> int:
-    """Measure a finished run again, with other settings."""
+    """Measure a finished run again, with other settings; or a potential that another program has trained."""
     parser = argparse.ArgumentParser(
         prog="mlip-measure",
-        description="Measure a finished run again, with other settings. The new numbers become a run of their own, "
-        "filed under the measured one.",
+        usage="mlip-measure RUN [overrides ...] [options]\n"
+        "       mlip-measure --model FILE --unpickle mace --train FILE [--test LABEL=FILE ...] [overrides ...]",
+        description="Measure a finished run again, with other settings: the new numbers become a run of their own, "
+        "filed under the measured one. Or measure a potential that MACE's own programs have trained: it "
+        "becomes a run beside those of the experiment, for mlip-compare.",
         epilog="Examples:  mlip-measure RUN_ID measurement=paper\n"
         "           mlip-measure models:/ID measurement.landscape.directions=20 measurement.landscape.split=1200K\n"
-        "           mlip-measure outputs/DATE/model '~measurement.stability'",
+        "           mlip-measure outputs/DATE/model '~measurement.stability'\n"
+        "           mlip-measure --model my.model --unpickle mace --train train.xyz --test 600K=b.xyz \\\n"
+        "                        dataset.temperature=300 measurement=paper",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the group `measurement`")
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="RUN, overrides",
+        help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model, which --model takes the place "
+        "of; then Hydra overrides of the group `measurement`, and with --model of `dataset` and `seeds` too",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a potential that exists already: a .model of MACE",
+    )
+    parser.add_argument(
+        "--unpickle",
+        choices=LIBRARIES,
+        help="which library wrote FILE. It is a pickle, and opening a pickle runs whatever code it holds: say this of "
+        "files that you trust only",
+    )
+    parser.add_argument("--train", metavar="FILE", help="with --model: the frames that it was trained on")
+    parser.add_argument(
+        "--test",
+        action="append",
+        default=[],
+        metavar="LABEL=FILE",
+        help="with --model: a test set, such as 600K=b.xyz, which needs dataset.temperature; may be repeated",
+    )
     parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
+    parser.add_argument(
+        "--experiment", default="mlip-sweep", help="with --model: where the run is filed (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="where to measure: cpu or cuda (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="by torch.compile first: pays for long dynamics")
-    chosen = parser.parse_args(argv)
+    chosen = parser.parse_intermixed_args(argv)
+    if chosen.model is None and not chosen.arguments:
+        parser.error("give a run, or --model FILE")
+    if chosen.model is None and (chosen.train or chosen.test or chosen.unpickle):
+        parser.error("--train, --test and --unpickle go with --model FILE; a run knows its own data")
+    run, overrides = ("", chosen.arguments) if chosen.model else (chosen.arguments[0], chosen.arguments[1:])
 
     def command() -> None:
-        again = " ".join(chosen.overrides) or "with the same settings"
+        how = " ".join(overrides) or ("as measurement=quick" if chosen.model else "with the same settings")
         print(
-            f"mlip-measure: {chosen.run} again, {again}, in {without_passwords(chosen.uri)}",
+            f"mlip-measure: {chosen.model or f'{run} again'}, {how}, in {without_passwords(chosen.uri)}",
             file=sys.stderr,
             flush=True,
         )
-        from mlip_sweep.run.remeasure import remeasure
-
+        if chosen.model:
+            check_library(chosen.model, chosen.unpickle)
         logging.basicConfig(
             level=logging.INFO, format="%(levelname)s %(message)s", handlers=[TerminalHandler(sys.stderr)]
         )
-        remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device, compiled=chosen.compile)
+        if chosen.model is None:
+            from mlip_sweep.run.remeasure import remeasure
+
+            remeasure(run, overrides, uri=chosen.uri, device=chosen.device, compiled=chosen.compile)
+            return
+        from mlip_sweep.run.measure_file import measure_file, own_files
+
+        measure_file(
+            chosen.model,
+            chosen.unpickle,
+            [*own_files(chosen.train, chosen.test), *overrides],
+            uri=chosen.uri,
+            experiment=chosen.experiment,
+            device=chosen.device,
+            compiled=chosen.compile,
+        )
 
     return _told(parser.prog, command)
 

@@ -35,6 +35,7 @@ HOW_IT_RAN = (
 WITHOUT_EFFECT = ("progress", "cache", "max_atoms", "skin_A", "trajectory_every", "plane_points", "control_replicas")
 TYPED = "trainer"  # this group is typed to say where to train
 PUBLISHED = "published"  # this group chooses a model of the paper, and with it what other groups would say
+OF_A_FILE = "model.sha256"  # of a potential that was not trained here: of its training, nothing else is known
 MEASUREMENT = "measurement"
 SOURCES = "data.sources"  # tag: a checksum and a name a line
 SEED_OF_WEIGHTS, SEED_OF_ORDER = "seeds.model", "seeds.order"
@@ -124,7 +125,9 @@ def _names(choices: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _tells_apart(name: str, choices: Sequence[Mapping[str, str]]) -> bool:
     """Whether a parameter differs between choices that are alike in the group that would decide it."""
-    deciding = [PUBLISHED] if "." not in name else [PUBLISHED, name.split(".")[0]]
+    deciding = [PUBLISHED] if name == "model" else [PUBLISHED, OF_A_FILE]
+    if "." in name:
+        deciding.append(name.split(".")[0])
     values: dict[tuple[str | None, ...], set[str | None]] = {}
     for choice in choices:
         decided_by = tuple(choice.get(group) for group in deciding if group != name)

@@ -1,7 +1,8 @@
-"""How e3nn writes the code of its layers, for the architectures that are made of them."""
+"""How e3nn writes and keeps the code of its layers, for the architectures that are made of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -19,3 +20,26 @@ def eager_e3nn() -> Iterator[None]:
         yield
     finally:
         e3nn.set_optimization_defaults(**defaults)
+
+
+@contextmanager
+def pickles_of_any_e3nn() -> Iterator[None]:
+    """Layers that e3nn 0.4 pickled can be unpickled inside; afterwards e3nn reads as before.
+
+    Since 0.5, e3nn keeps the kind of each layer's code beside it. Before, all of it was TorchScript. What is read so
+    has its weights and constants, but need not run: the layers have other attributes now.
+    """
+    from e3nn.util.codegen import CodeGenMixin
+
+    read = CodeGenMixin.__setstate__
+
+    def read_any(layer: Any, state: dict[str, Any]) -> None:
+        code = state.get("__codegen__") or {}
+        kept = {name: entry if isinstance(entry, tuple) else ("torchscript", entry) for name, entry in code.items()}
+        read(layer, {**state, "__codegen__": kept} if code else state)
+
+    try:
+        CodeGenMixin.__setstate__ = read_any
+        yield
+    finally:
+        CodeGenMixin.__setstate__ = read

@@ -15,7 +15,41 @@ from mlip_sweep.models.interface import Library, Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 
-class MACE(Potential):
+class MACENetwork(Potential):
+    """A potential whose `network` is a module of the library: `mace.modules.MACE`, or one derived from it."""
+
+    library = Library(distribution="mace-torch", extra="mace")
+    network: nn.Module
+
+    def atomic_energies(self, geometry: Geometry) -> Tensor:
+        """Energies of atoms in the network's units, (N,)."""
+        # All atoms at the origin and the true vectors as shifts: MACE adds the two, so that the geometry is computed
+        # in float64 (`edge_vectors`) whatever the network's precision.
+        vectors = geometry.edge_vectors().to(self.dtype)  # (E, 3)
+        elements = self.elements(geometry)
+        output = self.network(
+            {
+                "positions": torch.zeros_like(geometry.positions, dtype=self.dtype, requires_grad=False),
+                "shifts": vectors,
+                "edge_index": geometry.edge_index,
+                "node_attrs": torch.nn.functional.one_hot(elements, len(self.atomic_numbers)).to(self.dtype),
+                # One system: MACE uses systems only to sum over atoms, and its sums are not used here.
+                "batch": torch.zeros_like(geometry.atomic_numbers),
+                "ptr": torch.empty(2),  # only its length is read
+                "cell": torch.eye(3, dtype=self.dtype, device=vectors.device),  # not used for forces
+            },
+            compute_force=False,
+        )
+        return output["node_energy"]
+
+    def filter_layout(self, parameter: Tensor, module: nn.Module, key: str) -> Tensor:
+        """As for any architecture; a symmetric contraction keeps (element, path, channel), the element an input."""
+        if parameter.dim() == 3:
+            return numbered_along(parameter.shape, 1, 2)
+        return super().filter_layout(parameter, module, key)
+
+
+class MACE(MACENetwork):
     """Higher-order equivariant message passing.
 
     Args:
@@ -36,11 +70,13 @@ class MACE(Potential):
         dtype: "float32" or "float64"; geometry is float64 in either case.
         seed: of the initial weights.
 
+    Attributes:
+        config: what the library's constructor was given, for its own files.
+
     Raises:
         InputError: orders that the library cannot build.
     """
 
-    library = Library(distribution="mace-torch", extra="mace")
     weights_belong_to_e3nn = True
     held_by_states = frozenset({"seed", "avg_num_neighbors"})
     small: ClassVar[Mapping[str, int]] = {"num_channels": 4, "radial_mlp_width": 8}
@@ -79,24 +115,25 @@ class MACE(Potential):
 
             block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
             parities = ((order, (-1) ** order) for order in range(max_L + 1))
-            self.network = modules.MACE(
-                r_max=cutoff,
-                num_bessel=num_bessels,
-                num_polynomial_cutoff=polynomial_cutoff_p,
-                max_ell=max_ell,
-                interaction_cls=block,
-                interaction_cls_first=block,
-                num_interactions=num_interactions,
-                num_elements=len(self.atomic_numbers),
-                hidden_irreps=o3.Irreps([(num_channels, irrep) for irrep in parities]),
-                MLP_irreps=o3.Irreps([(readout_width, (0, 1))]),
-                atomic_energies=torch.zeros(len(self.atomic_numbers)).numpy(),
-                avg_num_neighbors=avg_num_neighbors,
-                atomic_numbers=list(self.atomic_numbers),
-                correlation=correlation,
-                gate=torch.nn.functional.silu,
-                radial_MLP=[radial_mlp_width] * 3,
-            )
+            self.config = {
+                "r_max": cutoff,
+                "num_bessel": num_bessels,
+                "num_polynomial_cutoff": polynomial_cutoff_p,
+                "max_ell": max_ell,
+                "interaction_cls": block,
+                "interaction_cls_first": block,
+                "num_interactions": num_interactions,
+                "num_elements": len(self.atomic_numbers),
+                "hidden_irreps": o3.Irreps([(num_channels, irrep) for irrep in parities]),
+                "MLP_irreps": o3.Irreps([(readout_width, (0, 1))]),
+                "atomic_energies": torch.zeros(len(self.atomic_numbers)).numpy(),
+                "avg_num_neighbors": avg_num_neighbors,
+                "atomic_numbers": list(self.atomic_numbers),
+                "correlation": correlation,
+                "gate": torch.nn.functional.silu,
+                "radial_MLP": [radial_mlp_width] * 3,
+            }
+            self.network = modules.MACE(**self.config)
             if bessel_trainable:  # mace-torch has no argument for it
                 self.network.radial_embedding.bessel_fn = BesselBasis(cutoff, num_bessels, trainable=True)
             for interaction in self.network.interactions:
@@ -104,30 +141,3 @@ class MACE(Potential):
                 del interaction.avg_num_neighbors
                 neighbours = torch.tensor(avg_num_neighbors)
                 interaction.register_buffer("avg_num_neighbors", neighbours, persistent=False)
-
-    def atomic_energies(self, geometry: Geometry) -> Tensor:
-        """Energies of atoms in the network's units, (N,)."""
-        # All atoms at the origin and the true vectors as shifts: MACE adds the two, so that the geometry is computed
-        # in float64 (`edge_vectors`) whatever the network's precision.
-        vectors = geometry.edge_vectors().to(self.dtype)  # (E, 3)
-        elements = self.elements(geometry)
-        output = self.network(
-            {
-                "positions": torch.zeros_like(geometry.positions, dtype=self.dtype, requires_grad=False),
-                "shifts": vectors,
-                "edge_index": geometry.edge_index,
-                "node_attrs": torch.nn.functional.one_hot(elements, len(self.atomic_numbers)).to(self.dtype),
-                # One system: MACE uses systems only to sum over atoms, and its sums are not used here.
-                "batch": torch.zeros_like(geometry.atomic_numbers),
-                "ptr": torch.empty(2),  # only its length is read
-                "cell": torch.eye(3, dtype=self.dtype, device=vectors.device),  # not used for forces
-            },
-            compute_force=False,
-        )
-        return output["node_energy"]
-
-    def filter_layout(self, parameter: Tensor, module: nn.Module, key: str) -> Tensor:
-        """As for any architecture; a symmetric contraction keeps (element, path, channel), the element an input."""
-        if parameter.dim() == 3:
-            return numbered_along(parameter.shape, 1, 2)
-        return super().filter_layout(parameter, module, key)

@@ -1,7 +1,7 @@
 """Measure a finished run again, with other settings: the last step of a run alone."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.config import config_folder
 from mlip_sweep.data.checksums import data_checksum
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import check_measurements, measurements_of
+from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.compiled import compile_potential
+from mlip_sweep.models.interface import Potential
 from mlip_sweep.run.measure import measure
 from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import checked_call
 from mlip_sweep.run.train import CHOICES
 from mlip_sweep.tracking.models import local_path
-from mlip_sweep.tracking.run import flatten, record
+from mlip_sweep.tracking.run import RunRecord, flatten, record
 from mlip_sweep.tracking.store import existing
 
 log = logging.getLogger(__name__)
@@ -72,16 +75,45 @@ def remeasure(
         parent_run_id=None if is_path else run,
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
-        with rec.phase("data"):
-            dataset = read_data()
-            rec.describe_data(dataset, data_checksum(dataset))
-            check_measurements(measurements, dataset)
-        if compiled:
-            with rec.phase("compile"):
-                compile_potential(model, collate(dataset.graphs("train", model.cutoff)[:5]), training=False)
-        outcome = Outcome(rec, "measured again")
-        measure(measurements, dataset, outcome, model)
-        outcome.summarise()
+        return read_and_measure(rec, read_data, measurements, model, name="measured again", compiled=compiled)
+
+
+def read_and_measure(
+    rec: RunRecord,
+    read_data: Callable[[], Dataset],
+    measurements: Mapping[str, Measurement],
+    model: Potential,
+    *,
+    name: str,
+    compiled: bool,
+) -> dict[str, float]:
+    """Measure a potential that is not to be trained, and tell what was found.
+
+    Args:
+        rec: takes the numbers.
+        read_data: reads or makes the data set.
+        measurements: by the names of their entries.
+        model: in evaluation mode.
+        name: of the run, for messages.
+        compiled: by torch.compile, before anything is measured.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        InputError: the data cannot be had, or something cannot be measured on it.
+    """
+    with rec.phase("data"):
+        dataset = read_data()
+        rec.describe_data(dataset, data_checksum(dataset))
+        check_measurements(measurements, dataset)
+        model.check_elements(dataset.atomic_numbers, "dataset")
+    if compiled:
+        with rec.phase("compile"):
+            compile_potential(model, collate(dataset.graphs("train", model.cutoff)[:5]), training=False)
+    outcome = Outcome(rec, name)
+    measure(measurements, dataset, outcome, model)
+    outcome.summarise()
     return outcome.metrics
 
 
