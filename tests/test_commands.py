@@ -199,7 +199,7 @@ def watched(name, *more):
     return plain(name, *more)
 builtins.__import__ = watched
 sys.argv = sys.argv[1:]
-sys.exit({"mlip-sweep": cli.sweep, "mlip-compare": cli.compare, "mlip-measure": cli.measure}[sys.argv[0]]())
+sys.exit(getattr(cli, sys.argv[0].removeprefix("mlip-"))())
 """
 
 
@@ -221,6 +221,7 @@ sys.exit({"mlip-sweep": cli.sweep, "mlip-compare": cli.compare, "mlip-measure": 
             ["mlip-measure", "ID", "measurement=paper"],
             "mlip-measure: ID again, measurement=paper, in sqlite:///mlflow.db",
         ),
+        (["mlip-export", "ID", "--to", "mace"], "mlip-export: ID to mace"),
     ],
 )
 def test_first_words_come_before_anything_heavy_is_imported(typed, said, tmp_path):

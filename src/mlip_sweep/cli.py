@@ -1,4 +1,4 @@
-"""The commands `mlip-sweep`, `mlip-compare` and `mlip-measure`.
+"""The commands `mlip-sweep`, `mlip-compare`, `mlip-measure` and `mlip-export`.
 
 Each says what begins before it imports torch, MLflow and Lightning, which takes many seconds.
 """
@@ -152,15 +152,16 @@ def measure(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="mlip-measure",
         usage="mlip-measure RUN [overrides ...] [options]\n"
-        "       mlip-measure --model FILE --unpickle mace --train FILE [--test LABEL=FILE ...] [overrides ...]",
+        "       mlip-measure --model FILE --unpickle mace|nequip --train FILE [--test LABEL=FILE ...] [overrides ...]",
         description="Measure a finished run again, with other settings: the new numbers become a run of their own, "
-        "filed under the measured one. Or measure a potential that MACE's own programs have trained: it "
+        "filed under the measured one. Or measure a potential that MACE's or NequIP's own programs have trained: it "
         "becomes a run beside those of the experiment, for mlip-compare.",
         epilog="Examples:  mlip-measure RUN_ID measurement=paper\n"
         "           mlip-measure models:/ID measurement.landscape.directions=20 measurement.landscape.split=1200K\n"
         "           mlip-measure outputs/DATE/model '~measurement.stability'\n"
         "           mlip-measure --model my.model --unpickle mace --train train.xyz --test 600K=b.xyz \\\n"
-        "                        dataset.temperature=300 measurement=paper",
+        "                        dataset.temperature=300 measurement=paper\n"
+        "           mlip-measure --model best.ckpt --unpickle nequip dataset=3bpa",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -174,7 +175,7 @@ def measure(argv: Sequence[str] | None = None) -> int:
         "--model",
         type=Path,
         metavar="FILE",
-        help="a potential that exists already: a .model of MACE",
+        help="a potential that exists already: a .model of MACE, or a .nequip.zip or .ckpt of NequIP",
     )
     parser.add_argument(
         "--unpickle",
@@ -231,6 +232,40 @@ def measure(argv: Sequence[str] | None = None) -> int:
             device=chosen.device,
             compiled=chosen.compile,
         )
+
+    return _told(parser.prog, command)
+
+
+def export(argv: Sequence[str] | None = None) -> int:
+    """Write the potential of a run for the programs of its library."""
+    parser = argparse.ArgumentParser(
+        prog="mlip-export",
+        description="Write the potential of a run as a file that the programs of its library take: a .model of MACE, "
+        "or a package of NequIP. Scale and shifts are in the file; energies are in eV, lengths in Å.",
+        epilog="Examples:  mlip-export RUN_ID --to mace                   RUN_ID.model, for MACECalculator and LAMMPS\n"
+        "           mlip-export models:/NAME@best --to nequip --output best.nequip.zip\n"
+        "           mlip-export outputs/DATE/model --to mace --dtype float32 --output small.model",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model")
+    parser.add_argument("--to", choices=LIBRARIES, required=True, help="whose programs take the file")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: named after the run, .model or .nequip.zip"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the network in the file (default: %(default)s: MACE adds energies of isolated atoms in it)",
+    )
+    parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
+    chosen = parser.parse_args(argv)
+
+    def command() -> None:
+        print(f"mlip-export: {chosen.run} to {chosen.to}", file=sys.stderr, flush=True)
+        from mlip_sweep.run.export import export as export_run
+
+        print(export_run(chosen.run, chosen.to, chosen.output, uri=chosen.uri, dtype=chosen.dtype))
 
     return _told(parser.prog, command)
 

@@ -20,6 +20,7 @@ from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.mace import MACE, MACENetwork
 from mlip_sweep.models.rescaling import Rescaling
 
+ARCHITECTURE = MACE  # of what is written
 E0 = "atomic_energies_fn.atomic_energies"  # names of tensors of the library's module
 SCALE, SHIFT = "scale_shift.scale", "scale_shift.shift"
 

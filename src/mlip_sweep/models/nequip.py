@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.models.build_context import build_context
@@ -12,7 +12,33 @@ from mlip_sweep.models.interface import Library, Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 
-class NequIP(Potential):
+class NequIPNetwork(Potential):
+    """A potential whose `network` is a `GraphModel` of the library that gives energies alone."""
+
+    library = Library(distribution="nequip", extra="nequip")
+    network: nn.Module
+
+    def types(self, geometry: Geometry) -> Tensor:
+        """The library's type of each atom, (N,) int64."""
+        return self.elements(geometry)
+
+    def atomic_energies(self, geometry: Geometry) -> Tensor:
+        """Energies of atoms in the network's units, (N,)."""
+        from nequip.data import AtomicDataDict
+
+        output = self.network(
+            {
+                AtomicDataDict.POSITIONS_KEY: geometry.positions,
+                AtomicDataDict.ATOM_TYPE_KEY: self.types(geometry),
+                # nequip's first row is the centre that receives, and its vectors run from row 0 to row 1.
+                AtomicDataDict.EDGE_INDEX_KEY: geometry.edge_index.flip(0),
+                AtomicDataDict.EDGE_VECTORS_KEY: -geometry.edge_vectors(),
+            }
+        )
+        return output[AtomicDataDict.PER_ATOM_ENERGY_KEY].squeeze(-1)
+
+
+class NequIP(NequIPNetwork):
     """Equivariant message passing, `num_layers` deep.
 
     Args:
@@ -35,7 +61,6 @@ class NequIP(Potential):
         seed: of the initial weights.
     """
 
-    library = Library(distribution="nequip", extra="nequip")
     weights_belong_to_e3nn = True
     held_by_states = frozenset({"seed", "avg_num_neighbors"})
     small: ClassVar[Mapping[str, int]] = {"num_features": 4, "radial_mlp_width": 8}
@@ -85,18 +110,3 @@ class NequIP(Potential):
                 avg_num_neighbors=avg_num_neighbors,
                 do_derivatives=False,
             )
-
-    def atomic_energies(self, geometry: Geometry) -> Tensor:
-        """Energies of atoms in the network's units, (N,)."""
-        from nequip.data import AtomicDataDict
-
-        output = self.network(
-            {
-                AtomicDataDict.POSITIONS_KEY: geometry.positions,
-                AtomicDataDict.ATOM_TYPE_KEY: self.elements(geometry),
-                # nequip's first row is the centre that receives, and its vectors run from row 0 to row 1.
-                AtomicDataDict.EDGE_INDEX_KEY: geometry.edge_index.flip(0),
-                AtomicDataDict.EDGE_VECTORS_KEY: -geometry.edge_vectors(),
-            }
-        )
-        return output[AtomicDataDict.PER_ATOM_ENERGY_KEY].squeeze(-1)
