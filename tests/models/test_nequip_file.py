@@ -77,21 +77,6 @@ def test_a_package_becomes_a_potential_of_the_same_numbers(read):
     assert read.atomic_numbers == (1, 6, 8)
 
 
-@pytest.mark.slow
-def test_the_librarys_compiler_takes_the_package(package):
-    from nequip.integrations.ase import NequIPCalculator
-
-    compiled = package.with_name("our.nequip.pt2")
-    with build_context(0, "float64"), nequip_file.without_log_handlers():
-        from nequip.scripts.compile import main
-
-        main([str(package), str(compiled), "--mode", "aotinductor", "--device", "cpu", "--target", "ase"])
-        found = numbers_of(
-            NequIPCalculator.from_compiled_model(compiled, device="cpu", chemical_species_to_atom_type_map=True)
-        )
-    np.testing.assert_allclose(found, numbers_of(PotentialCalculator(original())), atol=1e-6)
-
-
 def test_what_cannot_be_read_or_written_is_told_in_a_line(package, tmp_path):
     (tmp_path / "my.ckpt").write_text("nothing of the kind")
     with pytest.raises(InputError, match=r"my\.ckpt: no package or checkpoint of nequip"):
