@@ -66,9 +66,11 @@ def test_several_objectives():
         ("trainer.max_epochs=ten", "trainer.max_epochs='ten': give an integer"),
         ("trainer.threads=0", "trainer.threads=0: give a number greater than 0"),
         ("trainer.gradient_clip=nan", "trainer.gradient_clip=nan: give a finite number"),
-        ("trainer.batch_size=???", "trainer: "),
+        ("trainer.batch_size=???", "trainer.batch_size=???: give a value"),
         ("+trainer.epochs=3", "trainer.epochs=3: there is no such setting; there are max_epochs, "),
-        ("seed=-1", "seeds.model=-1"),
+        ("seed=-1", "seed=-1: give a number greater than or equal to 0"),
+        ("seeds.order=-1", "seeds.order=-1"),
+        ("seeds.data=4294967296", "seeds.data=4294967296: give a number less than 4294967296"),
         ("objective=[]", "objective is empty"),
     ],
 )
