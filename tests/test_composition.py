@@ -85,6 +85,18 @@ def test_a_key_that_nothing_reads_is_named(changed, key):
     assert line.startswith(f"{key.partition('.')[0]}=") and "there is no such setting; there are dataset, model" in line
 
 
+@pytest.mark.parametrize("key", ["tracking.register", "tracking.experiment"])
+@pytest.mark.parametrize("name", ["a/b", "a:b", "a@b", "", " ", "a ", ".", "..", "../a", "a\\b", "a\nb", "a" * 201])
+def test_names_are_refused_that_mlflow_or_a_folder_would_refuse(changed, key, name):
+    assert told(changed(**{key: name})).startswith(f"{key}={name!r}: give a name without")
+
+
+@pytest.mark.parametrize("name", ["a", "3BPA at 300 K", "λ.2", "v1_l3-ema (new), 90%"])
+def test_other_names_serve(changed, name):
+    tracking = parse(changed(tracking__register=name, tracking__experiment=name)).tracking
+    assert tracking.register == tracking.experiment == name
+
+
 @pytest.mark.parametrize("target", ["pathlib.Path.write_text", "os.system", "torch.load", "hydra.utils.call", "eval"])
 @pytest.mark.parametrize(
     "place", ["optimizer", "dataset", "model", "averaging", "measurement.accuracy", "dataset.noise", "loss.cycle"]
