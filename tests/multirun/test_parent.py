@@ -69,7 +69,7 @@ def uri(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path, monkeypatch, uri, request):
     """A folder with a config and a job; experiments carry the test's name."""
-    experiment = request.node.name
+    experiment = re.sub(r"\W+", "_", request.node.name)
     (tmp_path / "search.yaml").write_text(CONFIG.format(uri=uri, experiment=experiment))
     (tmp_path / "search.py").write_text(JOB + MAIN)
     monkeypatch.chdir(tmp_path)
