@@ -73,6 +73,8 @@ def of_exception(error: BaseException) -> Outcome:
     if isinstance(error, SystemExit):
         by_signal = isinstance(error.code, int) and error.code > 128
         return Outcome(reason=reason(KILLED, f"signal {int(error.code) - 128}") if by_signal else reason(ERROR, text))  # type: ignore[arg-type]
+    if is_debugger(error):
+        return Outcome(reason=reason(ERROR, "a debugger needs a terminal: run the job by itself, without --multirun"))
     if "UncompletedJobError" in names:  # submitit raises it within the task, where a job may not be queued again
         return of_launch_error(error)
     if is_out_of_memory(error):
@@ -114,6 +116,11 @@ def memory_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def is_debugger(error: BaseException) -> bool:
+    """Whether `breakpoint()` has found no terminal."""
+    return type(error).__name__ == "BdbQuit"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
