@@ -7,8 +7,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from optuna_async.config import without_passwords
+
 # The first word of a reason. The trial's own faults …
 ERROR = "error"
+NO_VALUE = "no value"
 NOT_FINITE = "not finite"
 ARITY = "wrong number of values"
 MEMORY = "out of memory"
@@ -37,7 +40,7 @@ def kind_of(reason: str) -> str:
 
 def reason(kind: str, text: str) -> str:
     """One line of text behind the kind of failure."""
-    line = " ".join(text.split())
+    line = without_passwords(" ".join(text.split()))
     return f"{kind}: {line if len(line) <= REASON_CHARACTERS else line[: REASON_CHARACTERS - 1] + '…'}"
 
 
@@ -48,6 +51,8 @@ def judged(values: Any, n_objectives: int) -> Outcome:
         values: Whatever the task function returned.
         n_objectives: How many numbers the study wants.
     """
+    if values is None:
+        return Outcome(reason=reason(NO_VALUE, "the job returned None; its function has to return the objective"))
     several = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     if len(several) != n_objectives:
         return Outcome(reason=reason(ARITY, f"{len(several)} instead of {n_objectives}: {values!r}"))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from hydra.errors import ConfigCompositionException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, GridSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -51,7 +51,8 @@ def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSample
         ConfigCompositionException: The sampler cannot be made.
     """
     chosen = _settings(config, "sampler")
-    target = _class(chosen["_target_"])
+    target = _target(chosen["_target_"])
+    chosen.pop("_partial_", None)
     if target is GridSampler:
         if space.custom:
             raise ConfigCompositionException("hydra/sweeper/sampler=grid: custom_search_space has no grid")
@@ -59,8 +60,10 @@ def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSample
         return lambda number: grid, len(grid._all_grids)
     if target is CmaEsSampler and find_spec("cmaes") is None:  # which Optuna finds out in the middle of a study only
         raise ConfigCompositionException("hydra/sweeper/sampler=cmaes needs the package cmaes: pip install cmaes")
+    if target is BruteForceSampler and not space.custom:
+        space.grid()  # refuses what has no end, or hardly one
     seed = chosen.pop("seed", None)
-    if seed is None or issubclass(target, QMCSampler):  # whose sequence is one for the whole study
+    if seed is None or target is QMCSampler:  # whose sequence is one for the whole study
         sampler = _instantiate({**chosen, **({} if seed is None else {"seed": seed})}, "sampler")
         return lambda number: sampler, None
 
@@ -88,9 +91,15 @@ def _settings(config: Any, what: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items() if value is not None}
 
 
-def _class(target: str) -> type:
+def _target(name: str) -> Any:
+    """The class of a sampler, or a function that makes one."""
+    if name.endswith(".MOTPESampler"):
+        raise ConfigCompositionException(
+            "hydra/sweeper/sampler=motpe: Optuna has it no longer; its TPE takes several objectives, too: "
+            "hydra/sweeper/sampler=tpe"
+        )
     try:
-        return get_class(target)
+        return get_object(name)
     except Exception as error:
         raise ConfigCompositionException(f"hydra.sweeper.sampler: {' '.join(str(error).split())}") from None
 
