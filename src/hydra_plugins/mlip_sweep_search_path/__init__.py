@@ -11,6 +11,6 @@ class SweepsSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append it."""
-        own = f"file://{config_folder('conf')}"
-        if any(place.provider == "main" and place.path == own for place in search_path.get_path()):
+        places = {str(place.path).removeprefix("file://") for place in search_path.get_path()}
+        if str(config_folder("conf")) in places:
             search_path.append("mlip-sweep", f"file://{config_folder('sweeps')}")
