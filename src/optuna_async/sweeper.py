@@ -106,7 +106,7 @@ def sweep(settings: SweepSettings, program: Program, arguments: list[str]) -> No
     with FileLock(lock):
         _claim_folder(folder, name, study.identity)
     (folder / "multirun.yaml").write_text(without_passwords(OmegaConf.to_yaml(config)))
-    _warn_of_password(config)
+    warn_of_password(config)
     if changed:
         log.warning("changed for the trials from here on:\n  %s", "\n  ".join(changed))
     if abandoned:
@@ -195,7 +195,8 @@ def _file_of(program: Program) -> str:
     return Path(code.co_filename).name if code is not None else type(function).__name__
 
 
-def _warn_of_password(config: DictConfig) -> None:
+def warn_of_password(config: DictConfig) -> None:
+    """Say that a password stands in the config itself, of which every job's folder gets a copy."""
     written = OmegaConf.to_container(config.hydra.sweeper, resolve=False)["storage"]  # type: ignore[call-overload, index]
     if without_passwords(str(written)) != str(written):
         log.warning(

@@ -98,8 +98,8 @@ def job_of(program: Program) -> Job:
             f"the job cannot be handed to a worker's process: {type(error).__name__}: {line}; make such an object "
             "within the job, or put the job's function into a module that the script imports"
         ) from None
-    file = getattr(main, "__file__", None)
-    return Job(list(sys.argv), file and str(Path(file).absolute()), getattr(main.__spec__, "name", None), content)
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    return Job(list(sys.argv), file and str(Path(file).absolute()), getattr(spec, "name", None), content)
 
 
 def _is_own(value: Any) -> bool:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -24,6 +25,7 @@ from optuna_async.outcome import Outcome, judged
 from optuna_async.space import Space, parse_space
 from optuna_async.storage import open_storage
 from optuna_async.study import SweepStudy
+from optuna_async.sweeper import warn_of_password
 from optuna_async.trials import OWNER, REASON, RETRY_OF, own, summary
 
 
@@ -135,6 +137,22 @@ def test_a_storage_that_cannot_be_opened_is_told_at_once_and_without_its_passwor
     with pytest.raises(ConfigCompositionException, match=r"hydra.sweeper.storage=\S+: \w+: ") as refused:
         open_storage(StudyAddress(storage, "study", str(tmp_path)))
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("storage", "warned"),
+    [
+        ("postgresql://ada:secret@host/db", True),
+        ("${oc.env:STUDIES}", False),
+        ("postgresql://ada@host/db", False),
+        (None, False),
+    ],
+)
+def test_a_password_in_the_config_is_warned_of_and_one_elsewhere_is_not(caplog, monkeypatch, storage, warned):
+    monkeypatch.setenv("STUDIES", "postgresql://ada:secret@host/db")
+    warn_of_password(OmegaConf.create({"hydra": {"sweeper": {"storage": storage}}}))
+    assert ("hydra.sweeper.storage='${oc.env:NAME}'" in caplog.text) == warned
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize("entry", [*SAMPLERS.values(), *PRUNERS.values()], ids=[*SAMPLERS, *PRUNERS])
