@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Grid(GridSampler):
 
 
 def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSampler], int | None]:
-    """A function from the number of a trial to the sampler that chooses its parameters, and the size of a grid.
+    """A function from the number of a trial to the sampler that chooses its parameters, and the size of the whole.
 
     With a seed, every trial gets a sampler whose random numbers follow from the seed and the trial's number. A study
     that is taken up again, or shared by several processes, then neither repeats draws nor changes them. Optuna's
@@ -45,7 +46,7 @@ def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSample
         space: The search space of the study.
 
     Returns:
-        The function, and the number of points of the grid; None for a sampler that is no grid.
+        The function, and the number of points of a space that is tried whole; None where there is no such number.
 
     Raises:
         ConfigCompositionException: The sampler cannot be made.
@@ -60,19 +61,20 @@ def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSample
         return lambda number: grid, len(grid._all_grids)
     if target is CmaEsSampler and find_spec("cmaes") is None:  # which Optuna finds out in the middle of a study only
         raise ConfigCompositionException("hydra/sweeper/sampler=cmaes needs the package cmaes: pip install cmaes")
+    size = None
     if target is BruteForceSampler and not space.custom:
-        space.grid()  # refuses what has no end, or hardly one
+        size = prod(len(values) for values in space.grid().values())
     seed = chosen.pop("seed", None)
     if seed is None or target is QMCSampler:  # whose sequence is one for the whole study
         sampler = _instantiate({**chosen, **({} if seed is None else {"seed": seed})}, "sampler")
-        return lambda number: sampler, None
+        return lambda number: sampler, size
 
     def seeded(number: int) -> BaseSampler:
         state = np.random.SeedSequence([int(seed), number]).generate_state(1)[0]
         return _instantiate({**chosen, "seed": int(state) % 2**31}, "sampler")
 
     seeded(0)  # so that wrong arguments are refused before the first trial
-    return seeded, None
+    return seeded, size
 
 
 def make_pruner(config: Any) -> BasePruner:

@@ -146,13 +146,17 @@ def test_a_sampler_whose_package_is_missing_is_refused_in_a_line(sweep):
     assert "Traceback" not in study.err
 
 
-def test_a_grid_visits_every_point_once_and_ends(sweep):
-    space = ["hydra/sweeper/sampler=grid", "x=choice(0.1,0.2,0.3)", "y=range(0,2)"]
+@pytest.mark.parametrize("sampler", ["grid", "brute_force"])
+def test_every_point_of_a_space_is_visited_once_and_then_the_study_ends(sweep, sampler):
+    space = [f"hydra/sweeper/sampler={sampler}", "x=choice(0.1,0.2,0.3)", "y=range(0,2)"]
     sweep(*space, total(2))
     study = sweep(*space, total(50))
     assert sorted((t.params["x"], t.params["y"]) for t in study.trials) == list(product((0.1, 0.2, 0.3), (0, 1)))
     assert study.states == ["COMPLETE"] * 6
-    refused = sweep("hydra/sweeper/sampler=grid", X, name="continuous")
+    again = sweep(*space, total(50))
+    assert (again.code, len(again.trials)) == (0, 6)
+    assert "all its 6 trials are done" in again.out
+    refused = sweep(f"hydra/sweeper/sampler={sampler}", X, name="continuous")
     assert "x is continuous, and a grid needs steps" in refused.err
 
 
