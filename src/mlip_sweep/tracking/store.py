@@ -2,12 +2,14 @@
 
 import logging
 import re
+import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -34,6 +36,7 @@ def resolve(uri: str) -> str:
         InputError: neither an SQLite file nor a server.
     """
     if uri.startswith(SERVER):
+        _check_address(uri)
         return uri.rstrip("/")
     path = uri.removeprefix(SQLITE)
     if not uri.startswith(SQLITE) or not path or ":memory:" in path:
@@ -87,7 +90,7 @@ def experiment_id(uri: str, name: str) -> str:
     told that models are trained here, unless somebody has told it otherwise.
 
     Raises:
-        InputError: an experiment of that name was deleted.
+        InputError: an experiment of that name was deleted, or the folder of its artifacts cannot be had.
     """
     from mlflow.exceptions import MlflowException
 
@@ -104,6 +107,8 @@ def experiment_id(uri: str, name: str) -> str:
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
     if KIND not in found.tags:
         mlflow_client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
+    if uri.startswith(SQLITE):
+        _make_artifact_folder(found.artifact_location)
     return str(found.experiment_id)
 
 
@@ -189,6 +194,41 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / folder).as_uri()
 
 
+def _make_artifact_folder(location: str) -> None:
+    """See that the artifacts of an experiment can be written, before a run has any.
+
+    Raises:
+        InputError: they cannot.
+    """
+    address = urlsplit(location)
+    if address.scheme not in ("", "file"):
+        return
+    folder = Path(unquote(address.path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}; figures and models go there: make room for a folder that can be written"
+        ) from error
+
+
+def _check_address(uri: str) -> None:
+    """See that the address of a server names one.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        address = urlsplit(uri)
+        named = address.hostname and (address.port is None or address.port > 0)
+    except ValueError:  # the port is no number
+        named = False
+    if not named:
+        raise InputError(f"tracking.uri={uri!r}: give the address of an MLflow server, such as http://host:5000")
+
+
 def _open_sqlite(uri: str) -> None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -196,28 +236,38 @@ def _open_sqlite(uri: str) -> None:
     path = Path(uri.removeprefix(SQLITE))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow's own opening tries for a minute and a half, with a traceback for each time, before it gives up.
+        with closing(sqlite3.connect(path, timeout=ANSWER_SECONDS)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
         with FileLock(f"{path}.lock"), _quiet():
             client(uri).search_experiments(max_results=1)
     except OSError as error:
         raise InputError(f"tracking.uri={uri!r}: {error}; choose a folder that can be written") from error
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
+    except sqlite3.Error as error:
         raise InputError(
-            f"tracking.uri={uri!r}: {reason}; if another MLflow wrote it, try `mlflow db upgrade {uri}`, "
-            "otherwise move the file away"
+            f"tracking.uri={uri!r}: {error}; choose another file, which can be written, or move this one away"
+        ) from error
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise InputError(
+            f"tracking.uri={uri!r}: {reason}; if another MLflow wrote it, install that version or try `mlflow db "
+            f"upgrade {uri}`, otherwise move the file away"
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow announces every table that it makes; a user of this program did not ask."""
-    logger = logging.getLogger("mlflow.store.db.utils")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """MLflow announces every table that it makes, and logs what it raises; a user of this program did not ask."""
+    loggers = [logging.getLogger(f"mlflow.store.{name}") for name in ("db.utils", "tracking.sqlalchemy_store")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)  # an error is told by who asked
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _ask_server(uri: str) -> None:
