@@ -21,6 +21,7 @@ from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import checked_call
 from mlip_sweep.run.train import CHOICES
 from mlip_sweep.tracking.models import local_path
+from mlip_sweep.tracking.outbox import send_kept
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.store import existing
 
@@ -46,6 +47,8 @@ def remeasure(
         InputError: no such run or model, or an override that is not one of `measurement`.
     """
     uri = existing(uri)
+    here = Path.cwd()
+    send_kept(uri, here)
     is_path = Path(run).exists() or ":" in run
     folder = local_path(run if is_path else f"runs:/{run}", uri)
     places = (folder / "config.yaml", folder / "model" / "config.yaml")
@@ -70,6 +73,7 @@ def remeasure(
         },
         tags={"kind": "measurement", "measured": run},
         parent_run_id=None if is_path else run,
+        folder=here,
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
         with rec.phase("data"):

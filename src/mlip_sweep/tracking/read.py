@@ -152,7 +152,9 @@ def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
         return local.read_bytes()
 
 
-def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, all_have_ended: bool = False) -> list[str]:
+def close_abandoned(
+    uri: str, experiment: str, parent: str | None = None, *, all_have_ended: bool = False, sweeps: bool = False
+) -> list[str]:
     """Mark as FAILED the runs that are RUNNING by name only: killed with no chance to say so.
 
     Args:
@@ -161,14 +163,20 @@ def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, all
         parent: The sweep whose runs are looked at; None for all runs.
         all_have_ended: Whether every job has returned, so that also the runs of this process, and of other hosts, which
             cannot be asked, have ended.
+        sweeps: Whether the parent runs of sweeps are closed too. Several processes may work at a sweep: one that has
+            a run at work is left alone.
 
     Returns:
         The names of the runs that were closed.
     """
     client = store.client(uri)
     closed = []
-    for run in _all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}'" if parent else ""):
-        if run.status == "RUNNING" and environment.process_has_ended(run.tags, if_unknown=all_have_ended):
+    running = "attributes.status = 'RUNNING'"
+    runs = list(_all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}' AND {running}" if parent else running))
+    ended = {run.run_id for run in runs if environment.process_has_ended(run.tags, if_unknown=all_have_ended)}
+    at_work = {run.parent for run in runs if run.run_id not in ended}
+    for run in runs:
+        if run.run_id in ended and (not run.is_sweep or (sweeps and run.run_id not in at_work)):
             client.set_tag(run.run_id, "error", "its process ended without a word (killed, or out of memory)")
             client.set_terminated(run.run_id, "FAILED")
             closed.append(run.name)
