@@ -139,3 +139,15 @@ def test_a_server_that_refuses_is_explained(refusing_server, status, remedy):
 def test_a_server_that_is_not_there_is_explained(refusing_server):
     with pytest.raises(InputError, match="cannot be reached"):
         store.prepare("http://127.0.0.1:9")
+
+
+def test_a_store_that_lacks_a_table_is_told_in_a_line(tmp_path, uri):
+    spoil("drop table runs")(tmp_path / "spoiled.db", Path(uri.removeprefix("sqlite:///")))
+    spoiled = f"sqlite:///{tmp_path}/spoiled.db"
+    for asked in (
+        lambda: stored_runs(spoiled),
+        lambda: store.create_run(spoiled, store.experiment_id(spoiled, "new"), "run", {}),
+    ):
+        with pytest.raises(InputError, match=r"the store sqlite:.*spoiled\.db: .*runs.*; mend it") as caught:
+            asked()
+        assert "\n" not in str(caught.value)

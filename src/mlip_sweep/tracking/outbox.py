@@ -81,7 +81,7 @@ class Outbox:
                     raise
                 log.warning(
                     "the store %s takes nothing (%s): what is for it is kept in %s, and the run goes on",
-                    *(without_passwords(self._uri), _reason(error), self._place),
+                    *(without_passwords(self._uri), store.reason(error), self._place),
                 )
                 return None
 
@@ -151,7 +151,9 @@ def send_kept(uri: str, folder: Path) -> None:
         except Exception as error:
             if not _is_away(error):
                 raise
-            raise InputError(f"{place}: the store {uri} does not take it: {_reason(error)}; try again later") from error
+            raise InputError(
+                f"{place}: the store {uri} does not take it: {store.reason(error)}; try again later"
+            ) from error
         log.info("sent what was kept of run %s in %s", place.name, folder)
 
 
@@ -175,7 +177,7 @@ def _send(uri: str, place: Path) -> None:
                         f"{place} is kept for a run that {uri} does not hold: give the tracking.uri of its store, or "
                         "move the folder away"
                     ) from error
-                log.warning("%s: the store refuses a line: %s", place, _reason(error))
+                log.warning("%s: the store refuses a line: %s", place, store.reason(error))
             del lines[0]
             rest = place / f"{CALLS}.new"
             rest.write_text("".join(lines))
@@ -243,10 +245,6 @@ def _is_away(error: BaseException) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in AWAY
     return isinstance(error, OSError | SQLAlchemyError)  # those of requests are OSErrors
-
-
-def _reason(error: BaseException) -> str:
-    return without_passwords((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _lock(place: Path) -> FileLock:

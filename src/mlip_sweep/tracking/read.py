@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -110,7 +109,7 @@ def run_of_id(uri: str, beginning: str) -> StoredRun:
         raise InputError(
             f"{beginning!r} is no id of a run: give at least {SHORTEST_ID} of its characters, which are 0-9 and a-f"
         )
-    found = list(_all_runs(store.prepare(uri), None, f"attributes.run_id LIKE '{beginning}%'"))
+    found = _all_runs(store.prepare(uri), None, f"attributes.run_id LIKE '{beginning}%'")
     if len(found) > 1:
         several = ", ".join(f"{run.run_id} ({run.name})" for run in found[:3])
         raise InputError(f"{beginning!r} begins the ids of {len(found)} runs: give more characters of {several}")
@@ -134,7 +133,7 @@ def runs_tagged(uri: str, experiment: str | None, tag: str, value: str) -> list[
     if experiment is not None and store.client(uri).get_experiment_by_name(experiment) is None:
         return []
     quote = '"' if "'" in value else "'"  # a path may have an apostrophe
-    return list(_all_runs(uri, experiment, f"tags.`{tag}` = {quote}{value}{quote}"))
+    return _all_runs(uri, experiment, f"tags.`{tag}` = {quote}{value}{quote}")
 
 
 def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
@@ -172,7 +171,7 @@ def close_abandoned(
     client = store.client(uri)
     closed = []
     running = "attributes.status = 'RUNNING'"
-    runs = list(_all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}' AND {running}" if parent else running))
+    runs = _all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}' AND {running}" if parent else running)
     ended = {run.run_id for run in runs if environment.process_has_ended(run.tags, if_unknown=all_have_ended)}
     at_work = {run.parent for run in runs if run.run_id not in ended}
     for run in runs:
@@ -183,7 +182,8 @@ def close_abandoned(
     return closed
 
 
-def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[StoredRun]:
+@store.asks_store
+def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> list[StoredRun]:
     """Runs of a prepared store that a filter of MLflow's search wants, oldest first."""
     client = store.client(uri)
     if experiment is None:
@@ -195,10 +195,11 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
             raise InputError(f"experiment {experiment!r} is not in {uri}: it holds {known}")
         experiments = [found.experiment_id]
     token: str | None = None
+    runs: list[StoredRun] = []
     while True:
         page = client.search_runs(experiments, wanted, order_by=["attributes.start_time ASC"], page_token=token)
-        for run in page:
-            yield StoredRun(
+        runs += [
+            StoredRun(
                 run_id=run.info.run_id,
                 name=run.info.run_name or run.info.run_id,
                 status=run.info.status,
@@ -209,9 +210,11 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
                 ended=datetime.fromtimestamp(run.info.end_time / 1000, UTC) if run.info.end_time else None,
                 experiment_id=run.info.experiment_id,
             )
+            for run in page
+        ]
         token = page.token
         if not token:
-            return
+            return runs
 
 
 def _infinite(value: float) -> float:

@@ -4,11 +4,11 @@ import logging
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -26,6 +26,8 @@ SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
 KIND = "mlflow.experimentKind"  # tag of an experiment: whether models are trained in it or language models are used
 TRAINING = "custom_model_development"  # "Machine learning" in the UI
+P = ParamSpec("P")
+T = TypeVar("T")
 ANSWER_SECONDS = 60  # a busy server takes its time; one that is not there is refused at once
 
 
@@ -75,6 +77,31 @@ def existing(uri: str = DEFAULT_URI) -> str:
     return prepare(uri)
 
 
+def reason(error: BaseException) -> str:
+    """What an error comes from, in a line: those of libraries enclose it in pages."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return without_passwords((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def asks_store(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """Make one line of what a prepared store raises; its URI is the first argument of the function."""
+
+    @wraps(function)
+    def asked(uri: str, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(uri, *args, **kwargs)
+        except Exception as error:
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            if not isinstance(error, MlflowException | SQLAlchemyError):
+                raise
+            raise InputError(f"the store {uri}: {reason(error)}; mend it, or choose another tracking.uri") from error
+
+    return asked
+
+
 @cache
 def client(uri: str) -> "MlflowClient":
     """MLflow's client of a store that `prepare` has answered."""
@@ -83,6 +110,7 @@ def client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+@asks_store
 def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment of a prepared store, which is made where it is new.
 
@@ -112,6 +140,7 @@ def experiment_id(uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
+@asks_store
 def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     """A run that has ended, or whose process has gone, is RUNNING again, without the error that it ended with."""
     mlflow_client = client(uri)
@@ -121,6 +150,7 @@ def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     mlflow_client.update_run(run_id, status="RUNNING")
 
 
+@asks_store
 def create_run(uri: str, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     """Open a run in a prepared store, and answer its id."""
     return str(client(uri).create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id)
@@ -132,6 +162,7 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
         client(uri).set_tag(run_id, name, value)
 
 
+@asks_store
 def offer_all_runs(uri: str, experiment_id: str) -> None:
     """Save the view of all runs in an experiment of a prepared store, unless there is one; imports PyTorch."""
     if views.TAG + views.ALL_RUNS not in client(uri).get_experiment(experiment_id).tags:
