@@ -84,6 +84,6 @@ def test_a_server_that_dies_while_a_run_trains_gets_all_of_it_later(composed, tm
     assert stored.status == "FINISHED"
     assert stored.metrics[objective_metric("validation/loss")] == value
     assert [len(part) for part in metric_history(behind, stored.run_id, VALIDATION_LOSS)] == [2, 2]
-    assert stored_bytes(behind, stored.run_id, "accuracy/accuracy.csv")
+    assert stored_bytes(behind, stored.run_id, "accuracy/errors.csv")
     assert (local_path(f"runs:/{stored.run_id}", behind) / "checkpoint.pt").is_file()
     assert not list((tmp_path / KEPT).glob("*/"))
