@@ -26,7 +26,7 @@ ORDER = [
         "tracking",
         "comparison",
     ),
-    *("multirun", "run", "cli"),
+    *("multirun", "run", "commands", "cli"),
 ]
 AT_HOME = {
     "nequip": {"models/nequip.py"},

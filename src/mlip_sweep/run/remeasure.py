@@ -24,6 +24,7 @@ from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import checked_call
 from mlip_sweep.run.train import CHECKSUM, CHOICES
 from mlip_sweep.tracking.models import local_path
+from mlip_sweep.tracking.outbox import send_kept
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.store import existing
 
@@ -56,6 +57,8 @@ def remeasure(
         InputError: no such run or model, an override that is not one of `measurement`, or other data than it had.
     """
     uri = existing(uri)
+    here = Path.cwd()
+    send_kept(uri, here)
     is_path = Path(run).exists() or ":" in run
     folder = local_path(run if is_path else f"runs:/{run}", uri)
     places = (folder / "config.yaml", folder / "model" / "config.yaml")
@@ -87,6 +90,7 @@ def remeasure(
         },
         tags={"kind": "measurement", "measured": run},
         parent_run_id=None if is_path else run,
+        folder=here,
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
         rec.describe_data(dataset, checksum)

@@ -19,7 +19,6 @@ from mlip_sweep.models.interface import Potential
 from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.run.start import Fresh, Resumed
-from mlip_sweep.tracking.models import log_model
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.training.cohort import membership
 from mlip_sweep.training.fit import LAST, Kept, accelerator, fit
@@ -140,7 +139,7 @@ def keep_model(
     OmegaConf.save(dict(choices), place / CHOICES)
     (place / CHECKSUM).write_text(f"{checksum}\n")
     with rec.phase("saving"):
-        rec.tag("model", f"models:/{log_model(rec, place)}")
+        rec.model(place)
 
 
 @contextmanager
