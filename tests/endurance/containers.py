@@ -34,7 +34,7 @@ class Images:
         self.folder = folder
         self._temporary = folder / "tmp"  # of buildah, whose caches of builds lie there
         self._temporary.mkdir(parents=True, exist_ok=True)
-        storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "running"), "--storage-driver", "vfs"]
+        storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "running")]
         self._buildah = [self._programs["buildah"], *storage]
         self._mounted, self._wheels = index_settings(folder)
         self._env = {**os.environ, "TMPDIR": str(self._temporary), "BUILDAH_ISOLATION": "chroot"}
@@ -79,8 +79,10 @@ class Images:
         """Remove every image, and the storage with it."""
         self.buildah("rm", "--all")
         self.buildah("rmi", "--all", "--force")
-        if str(self.folder) in Path("/proc/mounts").read_text():
-            raise RuntimeError(f"{self.folder} still has mounted folders")
+        mounted = [disk.mountpoint for disk in psutil.disk_partitions(all=True)]
+        for place in sorted(mounted, reverse=True):  # buildah leaves its storage mounted on itself
+            if Path(place).is_relative_to(self.folder):
+                quiet(["umount", place])
         shutil.rmtree(self.folder)
 
     def size(self, name: str) -> str:
@@ -121,11 +123,11 @@ class Container:
     ) -> Iterator[subprocess.Popen]:
         """A command for the length of a block; what it says goes to a log."""
         options = as_volumes(volumes)
-        for key in env:  # by name alone: values would stand in the list of processes
-            options += ["--env", key]
+        for key, value in env.items():
+            options += ["--env", f"{key}={value}"]
         whole = [*self._run, *options, self._name, "--", *command]
         where = log or Path(os.devnull)
-        with where.open("w") as said, subprocess.Popen(whole, env=self._env | env, stdout=said, stderr=said) as process:
+        with where.open("w") as said, subprocess.Popen(whole, env=self._env, stdout=said, stderr=said) as process:
             try:
                 yield process
             finally:
