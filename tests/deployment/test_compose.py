@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from importlib import metadata
 
 import pytest
 import yaml
@@ -104,18 +103,6 @@ def test_our_images_run_as_a_user_and_hold_what_they_are_built_from():
     for source in copied:
         assert f"!{source}" in ignore
         assert (ROOT / source).exists()
-
-
-def test_what_the_workers_image_leaves_out_is_a_package_of_mlflow_that_we_do_not_import():
-    stage = next(part for part in DOCKERFILE.split("\nFROM ") if part.startswith("build AS build-worker"))
-    left_out = re.search(r"printf '%s\\n' (.+) > unused\.txt", stage)[1].split()
-    required = {re.match(r"[\w.-]+", text)[0] for text in metadata.requires("mlflow")}
-    assert set(left_out) <= required
-    ours = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
-    modules = [module for module, names in metadata.packages_distributions().items() if set(names) & set(left_out)]
-    assert len(modules) >= len(left_out)
-    for module in modules:
-        assert not re.search(rf"^ *(import|from) {re.escape(module)}\b", ours, re.MULTILINE), module
 
 
 def test_mlflow_knows_the_options_of_its_server():

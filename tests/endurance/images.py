@@ -4,7 +4,7 @@ sudo .venv/bin/python tests/endurance/images.py [--trials 8] [--torch cpu] [--ke
 
 No engine is needed: Debian's buildah and mmdebstrap build and run. Services get their commands, environment and health
 check from docker/compose.yaml; PostgreSQL comes from Debian's packages, and moto is the object store. Ports 5000 and
-8333 of loopback must be free. A quarter of an hour, and 15 GB of disk while it lasts.
+8333 of loopback must be free. Tens of minutes, and many GB of disk.
 """
 
 import argparse
