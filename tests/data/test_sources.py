@@ -46,6 +46,16 @@ TRAIN = ("dataset=extxyz", "dataset.train=a.xyz")
         (["dataset=extxyz", "dataset.train='~nobody_of_this_name/a.xyz'"], "a.xyz: no such file"),
         (["dataset=3bpa", "dataset.folder=absent"], "dataset.folder=absent: no such folder"),
         (["dataset=molecule_xtb", "dataset.molecule=b.xyz"], "b.xyz: no such file"),
+        ([*TRAIN, "dataset.tests={0K: a.xyz}", "dataset.temperature=300"], "0K is no temperature above 0 K"),
+        ([*TRAIN, "dataset.tests={'-300K': a.xyz}", "dataset.temperature=300"], "-300K is no temperature above 0 K"),
+        (
+            [*TRAIN, "dataset.tests={300K: a.xyz, 300.0K: a.xyz}", "dataset.temperature=300"],
+            "300K and 300.0K are the same temperature",
+        ),
+        ([*TRAIN, "+dataset.tests={'': a.xyz}"], "label '' cannot name metrics"),
+        ([*TRAIN, "dataset.tests={'größe': a.xyz}"], "label 'größe' cannot name metrics"),
+        ([*TRAIN, "dataset.validation=" + 300 * "long"], "no such file"),
+        (["dataset=3bpa", "dataset.folder=" + 300 * "long"], "no such folder"),
         (["dataset=extxyz", "dataset.train=${absent}"], "dataset: .*absent"),
     ],
 )
