@@ -152,6 +152,8 @@ def neighbours(
     Returns:
         edge_index (2, E) and edge_shift (E, 3), as in `GraphBatch`.
     """
+    if not pbc.any():  # the search takes minutes where the cutoff is far beyond the size of the structure
+        cutoff = min(cutoff, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     finder = NeighborList(cutoff=cutoff, full_list=True)
     i, j, shift = finder.compute(points=positions, box=cell, periodic=pbc, quantities="ijS")
     return np.stack([i, j]).astype(np.int64), shift.astype(np.float64)
