@@ -6,11 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from ase.geometry import complete_cell
 from numpy.typing import NDArray
 from torch import Tensor
 from vesin import NeighborList
 
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.validation import check_cell
+from mlip_sweep.errors import InputError
+
+# Of one frame. A thousand atoms at 6 Å have 100,000 edges; these would take about 1 GB, before any network sees them.
+MOST_EDGES = 20_000_000
+MOST_NEIGHBOURS = 10_000
 
 
 @dataclass(frozen=True)
@@ -145,13 +152,51 @@ def neighbours(
     Returns:
         edge_index (2, E) and edge_shift (E, 3), as in `GraphBatch`.
     """
+    if not pbc.any():  # the search takes minutes where the cutoff is far beyond the size of the structure
+        cutoff = min(cutoff, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     finder = NeighborList(cutoff=cutoff, full_list=True)
     i, j, shift = finder.compute(points=positions, box=cell, periodic=pbc, quantities="ijS")
     return np.stack([i, j]).astype(np.int64), shift.astype(np.float64)
 
 
+def estimated_edges(frame: Frame, cutoff: float) -> float:
+    """About how many directed edges a frame has, from its size, cutoff (Å) and cell alone.
+
+    Each of the A atoms sees those within a box of half-width `cutoff`, as if they were spread evenly: along a periodic
+    cell vector 2·cutoff/height of the cell, along any other direction that share of the frame's extent, at most all.
+    A sphere in that box holds half of them, so that this is an upper bound where density is even.
+    """
+    inverse = np.linalg.inv(complete_cell(np.where(frame.pbc[:, None], frame.cell, 0.0)))
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)  # (3,) Å, between opposite faces of the cell
+    extents = np.ptp(frame.positions @ inverse, axis=0) * heights  # (3,) Å
+    seen = np.where(frame.pbc, 2.0 * cutoff / heights, np.minimum(1.0, 2.0 * cutoff / np.maximum(extents, 1e-9)))
+    return len(frame) ** 2 * float(np.prod(seen))
+
+
+def check_edges(frame: Frame, cutoff: float) -> None:
+    """Refuse a neighbour list that would fill the memory, before it is built.
+
+    Raises:
+        InputError: The cutoff is no length, the cell is flat, or there would be too many edges.
+    """
+    if not 0.0 < cutoff < math.inf:
+        raise InputError(f"model.cutoff={cutoff}: give a length in Å above 0, such as 5")
+    check_cell(frame)
+    edges = estimated_edges(frame, cutoff)
+    if edges > min(MOST_EDGES, MOST_NEIGHBOURS * len(frame)):
+        raise InputError(
+            f"{frame.origin}: about {edges:.2g} pairs of its {len(frame)} atoms would be nearer than "
+            f"model.cutoff={cutoff:g} Å, too many to train on; lower model.cutoff, or mend positions and cell"
+        )
+
+
 def graph(frame: Frame, cutoff: float) -> GraphBatch:
-    """One frame as a batch of one system, with edges between atoms nearer than `cutoff` (Å)."""
+    """One frame as a batch of one system, with edges between atoms nearer than `cutoff` (Å).
+
+    Raises:
+        InputError: The cutoff is no length, the cell is flat, or there would be more edges than memory holds.
+    """
+    check_edges(frame, cutoff)
     edge_index, edge_shift = neighbours(frame.positions, frame.cell, frame.pbc, cutoff)
     return GraphBatch(
         positions=torch.as_tensor(frame.positions, dtype=torch.float64),
