@@ -1,4 +1,4 @@
-"""The training loss, Σ_q w_q · MSE_q over the quantities q: energies per atom, force components."""
+"""The training loss, Σ_q w_q · MSE_q over the quantities q: energies per atom, components of forces and of stresses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +30,9 @@ class Loss:
         return self.of_mean_squares({name: values.square().mean() for name, values in residuals.items()})
 
     def of_mean_squares(self, mean_squares: Mapping[str, Tensor]) -> Tensor:
-        """The loss of mean squared residuals, by name of the quantity."""
-        first, *others = (term.weight * mean_squares[term.quantity.name] for term in self.terms)
+        """The loss of mean squared residuals, by name of the quantity; a stress without labels adds nothing."""
+        present = [term for term in self.terms if term.quantity.always or term.quantity.name in mean_squares]
+        first, *others = (term.weight * mean_squares[term.quantity.name] for term in present)
         return sum(others, start=first)
 
     @property
@@ -44,19 +45,20 @@ def weighted_loss(weights: Mapping[str, float], place: str = "loss") -> Loss:
     """The loss with a weight for each quantity.
 
     Args:
-        weights: by name of the quantity, each per square of its unit.
+        weights: by name of the quantity, each per square of its unit; 0 for a stress that has none.
         place: of the weights in the config, for messages.
 
     Raises:
         InputError: a weight is negative or not a finite number, all are zero, or a quantity is missing or unknown.
     """
     given = ", ".join(f"{place}.{name}_weight={weight}" for name, weight in weights.items())
-    if weights.keys() != QUANTITIES.keys():
+    needed = {name for name, quantity in QUANTITIES.items() if quantity.always}
+    if not needed <= weights.keys() <= QUANTITIES.keys():
         raise InputError(f"{place}: give one weight each for {', '.join(QUANTITIES)} (given: {given})")
     numbers = [value for value in weights.values() if isinstance(value, int | float) and 0.0 <= value < float("inf")]
-    if len(numbers) < len(weights) or not any(numbers):
-        raise InputError(f"{given}: give numbers that are not negative, one of them above 0")
-    return Loss(tuple(Term(quantity, float(weights[name])) for name, quantity in QUANTITIES.items()))
+    if len(numbers) < len(weights) or not any(weights[name] for name in needed):
+        raise InputError(f"{given}: give numbers that are not negative, that of {' or '.join(sorted(needed))} above 0")
+    return Loss(tuple(Term(quantity, float(weights.get(name, 0.0))) for name, quantity in QUANTITIES.items()))
 
 
 def losses_of(group: Mapping[str, Any]) -> tuple[Loss, Loss]:

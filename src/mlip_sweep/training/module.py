@@ -31,7 +31,7 @@ class TrainingModule(pl.LightningModule):
         fit_energy_shift: Whether the validation looks at energies without the shift that a fit takes from them.
 
     Attributes:
-        validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å).
+        validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å, eV/Å³).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrainingModule(pl.LightningModule):
         self._optimizer = optimizer
         self._plateau = {"factor": plateau_factor, "patience": plateau_patience}
         self.fit_energy_shift = fit_energy_shift
-        self.validation_rmse = dict.fromkeys(QUANTITIES, math.nan)
+        self.validation_rmse = {name: math.nan for name, quantity in QUANTITIES.items() if quantity.always}
         self._mean_squares = MeanSquares()
         self._energy_errors = EnergyErrors()
         self._losses: dict[int, Tensor] = {}  # of the epoch, by batch
