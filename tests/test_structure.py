@@ -17,6 +17,7 @@ ORDER = [
         "clock",
         "metrics",
         "settings",
+        "composition",
         "config",
         "data",
         "models",

@@ -161,6 +161,7 @@ def measure(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the group `measurement`")
     parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to measure: cpu or cuda (default: %(default)s)")
+    parser.add_argument("--other-data", action="store_true", help="measure although the data has changed since then")
     parser.add_argument("--compile", action="store_true", help="by torch.compile first: pays for long dynamics")
     chosen = parser.parse_args(argv)
 
@@ -176,7 +177,14 @@ def measure(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(
             level=logging.INFO, format="%(levelname)s %(message)s", handlers=[TerminalHandler(sys.stderr)]
         )
-        remeasure(chosen.run, chosen.overrides, uri=chosen.uri, device=chosen.device, compiled=chosen.compile)
+        remeasure(
+            chosen.run,
+            chosen.overrides,
+            uri=chosen.uri,
+            device=chosen.device,
+            compiled=chosen.compile,
+            other_data=chosen.other_data,
+        )
 
     return _told(parser.prog, command)
 

@@ -12,6 +12,9 @@ Numbers must be finite, an int is taken for a float, and nothing else is convert
 is checked in `__post_init__`, which raises `SettingError`.
 """
 
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from functools import wraps
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -21,6 +24,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from mlip_sweep.errors import SettingError
 
 Settings = TypeVar("Settings")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -32,6 +36,9 @@ def _as_tuple(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 """One word or a list of them, kept as a tuple."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed that every generator takes."""
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def settings(cls: type[Settings]) -> type[Settings]:
@@ -41,7 +48,7 @@ def settings(cls: type[Settings]) -> type[Settings]:
         SettingError: naming the first setting that is unknown, of the wrong type, out of range, or does not go with
             another.
     """
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     checked: Any = checked_dataclass(frozen=True, kw_only=True, config=config)(cls)
     initialise = checked.__init__
 
@@ -54,6 +61,26 @@ def settings(cls: type[Settings]) -> type[Settings]:
 
     checked.__init__ = readably
     return checked
+
+
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], supplied: Iterable[str] = ()) -> None:
+    """Check arguments by the types in a signature, as a class of settings checks its fields by theirs.
+
+    Args:
+        function: a function or class, whose annotations may carry pydantic's constraints.
+        values: arguments by name.
+        supplied: names of arguments that are given by somebody else, and are not taken from `values`.
+
+    Raises:
+        SettingError: naming the first argument that is unknown, missing, of the wrong type or out of range.
+    """
+    parameters = inspect.signature(function, eval_str=True).parameters
+    named = {name: p for name, p in parameters.items() if name not in supplied and p.kind not in VARIADIC}
+    types = {name: Any if p.annotation is p.empty else p.annotation for name, p in named.items()}
+    optional = {name: field(default_factory=object) for name, p in named.items() if p.default is not p.empty}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    checked: Any = settings(type(function.__name__, (), {"__annotations__": types, **optional}))
+    checked(**{str(name): value for name, value in values.items() if name in named or not takes_any})
 
 
 def _readable(error: ValidationError, cls: Any) -> SettingError:
@@ -73,7 +100,12 @@ def _readable(error: ValidationError, cls: Any) -> SettingError:
 
 def _demand(complaint: Any) -> str:
     """What a setting takes, in words."""
-    demand = str(complaint["msg"]).removeprefix("Input should be ").replace("a valid integer", "an integer")
+    demand = (
+        str(complaint["msg"])
+        .removeprefix("Input should be ")
+        .replace("a valid integer", "an integer")
+        .replace("a valid tuple", "a list")
+    )
     if complaint["type"] == "literal_error":
         return f"choose {demand}"
     if demand.startswith(("a ", "an ")):

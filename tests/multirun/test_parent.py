@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir, main
 from hydra.core.global_hydra import GlobalHydra
+from samples import ROOT
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.multirun import trials
@@ -67,7 +69,7 @@ def uri(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path, monkeypatch, uri, request):
     """A folder with a config and a job; experiments carry the test's name."""
-    experiment = request.node.name
+    experiment = re.sub(r"\W+", "_", request.node.name)
     (tmp_path / "search.yaml").write_text(CONFIG.format(uri=uri, experiment=experiment))
     (tmp_path / "search.py").write_text(JOB + MAIN)
     monkeypatch.chdir(tmp_path)
@@ -225,3 +227,21 @@ def test_an_interrupted_sweep_leaves_nothing_running(project, uri):
     (parent,) = stored_sweeps(uri, project)
     assert (parent.status, parent.tags["error"]) == ("FAILED", "InputError: the sweep was interrupted")
     assert [run.status for run in stored_runs(uri, project, parent.run_id)] == ["FINISHED", "KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("tracking.register=a/b", "tracking.register='a/b': give a name without"),
+        ("tracking.experiment=../a", "tracking.experiment='../a': give a name without"),
+        ("+measurement.mine={_target_: os.system}", "measurement.mine._target_=os.system: a config may name"),
+        ("hydra.launcher._target_=os.system", "hydra.launcher._target_=os.system: a config may name"),
+    ],
+)
+def test_what_no_run_of_it_could_do_is_told_before_any_run_begins(override, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+        config = compose("run", [override, "hydra.mode=MULTIRUN"], return_hydra_config=True)
+    with pytest.raises(SystemExit, match=re.escape(f"mlip-sweep: {told}")):
+        SweepParent().on_multirun_start(config)
+    assert not list(tmp_path.iterdir())

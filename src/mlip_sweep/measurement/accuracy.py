@@ -95,6 +95,19 @@ class Accuracy(Measurement):
         Metric(EXTRAPOLATION_SLOPE, "meV/Å/K", better="lower"),
     )
 
+    def records(self, name: str, dataset: Dataset) -> bool:
+        """Errors on the sets that there are; the slope where there are two temperatures."""
+        if name == EXTRAPOLATION_SLOPE:
+            return len(set(dataset.test_temperatures.values())) > 1
+        pools = [pool for pool, labels in pools_of(dataset).items() if labels]
+        labels = [*dataset.tests, TRAIN, *([TRAIN_CLEAN] if dataset.noisy else []), *pools]
+        return any(
+            name == quantity.metric(kind, label)
+            for quantity in QUANTITIES.values()
+            for kind in STATISTICS
+            for label in labels
+        )
+
     def __call__(self, model: ForceField, dataset: Dataset) -> Report:
         """Errors of a model, which is left in the mode it was in."""
         graphs = {label: dataset.graphs(label, model.cutoff) for label in (*dataset.tests, TRAIN)}

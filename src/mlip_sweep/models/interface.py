@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry, GraphBatch
@@ -15,6 +16,12 @@ from mlip_sweep.models.filters import layer_layout
 from mlip_sweep.models.rescaling import Rescaling
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+Cutoff = Annotated[float, Field(gt=0, le=100)]
+"""The radius of an atom's neighbourhood, Å; a hundred would be a thousand times the neighbours of ten."""
+
+SUPPLIED: Final = ("atomic_numbers", "avg_num_neighbors", "rescaling", "dtype", "seed")
+"""Arguments of an architecture that come from the data and from other groups of a config."""
 
 States = Mapping[str, Tensor]
 """Parameters and buffers of a model by name. Where a name is missing, the model's own tensor stands for it."""
@@ -82,7 +89,8 @@ class Potential(nn.Module, ABC):
       (`mlip_sweep.models.mapped`).
 
     A subclass also says what there is to know of its architecture, so that nothing else has to. It can be imported
-    where its library is missing: the library is imported in the constructor.
+    where its library is missing: the library is imported in the constructor. The types in the constructor's signature,
+    with pydantic's constraints, are what a config is checked by, and `check` refuses what does not go together.
 
     Attributes:
         library: What it is computed by; None where nothing else is needed.
@@ -121,6 +129,14 @@ class Potential(nn.Module, ABC):
         index = torch.full((max(self.atomic_numbers) + 1,), -1, dtype=torch.int64)
         index[list(self.atomic_numbers)] = torch.arange(len(self.atomic_numbers))
         self.register_buffer("element_index", index, persistent=False)  # atomic number -> 0, 1, 2 …
+
+    @classmethod
+    def check(cls, hyperparameters: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters that do not go together; each by itself has the type that the signature says.
+
+        Raises:
+            SettingError: naming them.
+        """
 
     @abstractmethod
     def atomic_energies(self, geometry: Geometry) -> Tensor:

@@ -22,7 +22,7 @@ from mlip_sweep.bars import no_bars
 from mlip_sweep.errors import InputError
 from optuna_async.config import Program
 from optuna_async.jobs import composed, run
-from optuna_async.workers import end_with_parent
+from optuna_async.worker import end_with_parent
 
 log = logging.getLogger(__name__)
 

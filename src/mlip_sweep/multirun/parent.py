@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from mlip_sweep.composition import HYDRA_PACKAGES, check_targets, named_packages
+from mlip_sweep.config import plain, tracking_of
 from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError, without_passwords
 from mlip_sweep.multirun import folder, opening, trials
 from mlip_sweep.multirun.cohorts import check_launcher
-from mlip_sweep.multirun.direction import check_direction
+from mlip_sweep.multirun.direction import check_direction, objectives
 from mlip_sweep.multirun.names import constants, varied_keys
 from mlip_sweep.multirun.progress import SweepProgress, grid_size, is_search, runs_here
 from mlip_sweep.multirun.run_list import save_view
@@ -69,10 +71,12 @@ class _OpenSweep:
     def __init__(self, config: DictConfig) -> None:
         if not any(key.split(".")[0] == "dataset" for key in varied_keys(config.hydra)):
             check_sources(config.get("dataset"))  # else each job looks for its own
+        self._check_packages(config)
+        tracking = tracking_of(config.tracking, objectives(config))
         check_direction(config)
         check_launcher(config.hydra.launcher)
-        self.uri = store.prepare(config.tracking.uri)
-        self.experiment = str(config.tracking.experiment)
+        self.uri = store.prepare(tracking.uri)
+        self.experiment = tracking.experiment
         store.experiment_id(self.uri, self.experiment)  # makes it where it is new
         self._config = config
         self.folder = folder.of(config.hydra)
@@ -84,6 +88,14 @@ class _OpenSweep:
         self._signals.enter_context(terminable())
         # Hydra leaves on_multirun_end out after an interrupt, and after a grid in which one job has failed.
         atexit.register(self._end_early)
+
+    @staticmethod
+    def _check_packages(config: DictConfig) -> None:
+        """Check what is made for the multirun as a whole; each job checks its own config."""
+        packages = named_packages(config.get("packages"))
+        check_targets(plain(config.get("measurement"), "measurement"), packages, "measurement")
+        for part in ("sweeper", "launcher"):
+            check_targets(OmegaConf.to_container(config.hydra[part]), (*packages, *HYDRA_PACKAGES), f"hydra.{part}")
 
     def _new_progress(self) -> SweepProgress:
         config = self._config

@@ -1,5 +1,6 @@
 """One run, from a composed config to recorded numbers."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from mlip_sweep.run.train import keep_model, torch_threads, train
 from mlip_sweep.tracking.models import BEST, is_registered, register
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.runs_of_config import CONFIG, FOLDER
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -50,6 +53,8 @@ def run(
         InputError: a value of the config, or the data, does not serve; found before the training wherever it can be.
     """
     plan = make_plan(cfg)
+    if plan.intermediate is not None and trial is None:
+        log.info("%s: pruning: no search listens; %s is recorded alone", name, plan.intermediate.metric.name)
     with torch_threads(plan.settings.trainer.threads):
         data = plan.read_data()
         start = find_start(plan, data, folder, parent_run_id=parent_run_id, take_over=take_over)
@@ -81,7 +86,9 @@ def run(
                 name=name,
                 trial=trial,
                 then=[
-                    partial(keep_model, rec, plan.yaml, choices or {}, folder),  # before a measurement can fail
+                    partial(
+                        keep_model, rec, plan.yaml, choices or {}, data.checksum, folder
+                    ),  # before a measurement can fail
                     partial(measure, plan.measurements, data.dataset, outcome),
                 ],
                 outcome=outcome,

@@ -55,7 +55,7 @@ def weighted_loss(weights: Mapping[str, float], place: str = "loss") -> Loss:
     needed = {name for name, quantity in QUANTITIES.items() if quantity.always}
     if not needed <= weights.keys() <= QUANTITIES.keys():
         raise InputError(f"{place}: give one weight each for {', '.join(QUANTITIES)} (given: {given})")
-    numbers = [value for value in weights.values() if isinstance(value, int | float) and 0.0 <= value < float("inf")]
+    numbers = [w for w in weights.values() if type(w) in (int, float) and 0.0 <= w < float("inf")]
     if len(numbers) < len(weights) or not any(weights[name] for name in needed):
         raise InputError(f"{given}: give numbers that are not negative, that of {' or '.join(sorted(needed))} above 0")
     return Loss(tuple(Term(quantity, float(weights.get(name, 0.0))) for name, quantity in QUANTITIES.items()))
@@ -69,11 +69,15 @@ def losses_of(group: Mapping[str, Any]) -> tuple[Loss, Loss]:
     """
     place = "loss"
     others = ("validation", "cycle", "fit_energy_shift")
+    group = {str(name): value for name, value in group.items()}
     unknown = [name for name in group if not name.endswith("_weight") and name not in others]
     if unknown:
         raise InputError(f"{place}.{unknown[0]}: there is no such setting; see conf/loss for what it takes")
     own = {name.removesuffix("_weight"): value for name, value in group.items() if name.endswith("_weight")}
-    validation = {name.removesuffix("_weight"): value for name, value in (group.get("validation") or {}).items()}
+    kept = group.get("validation")
+    if not isinstance(kept, Mapping):
+        raise InputError(f"{place}.validation={kept}: give one weight each for {', '.join(QUANTITIES)}")
+    validation = {str(name).removesuffix("_weight"): value for name, value in kept.items()}
     return weighted_loss(own, place), weighted_loss(validation, f"{place}.validation")
 
 
