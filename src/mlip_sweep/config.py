@@ -45,6 +45,8 @@ class TrainerSettings:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     dtype: Literal["float32", "float64"] = "float32"  # of the network; geometry and sums are float64 always
     gradient_clip: PositiveFloat = 10.0  # norm
+    schedule: Literal["plateau", "cosine"] = "plateau"  # of the learning rate
+    warmup_epochs: NonNegativeInt = 0  # before the cosine
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
     plateau_patience: NonNegativeInt = 50  # epochs
     early_stopping_patience: NonNegativeInt | None = None  # epochs; null: never
@@ -54,6 +56,12 @@ class TrainerSettings:
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # of torch on the CPU; null: torch's choice
     compile: bool = False  # by torch.compile, before the training
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise SettingError(f"warmup_epochs={self.warmup_epochs}: schedule={self.schedule} has none; take cosine")
+        if self.warmup_epochs >= self.max_epochs:
+            raise SettingError(f"warmup_epochs={self.warmup_epochs}: give fewer than max_epochs={self.max_epochs}")
 
 
 @settings

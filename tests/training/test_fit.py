@@ -81,7 +81,7 @@ def settings(**changes) -> TrainerSettings:
 
 def recipe(name: str = "none") -> Recipe:
     parts = {part: make() for part, make in RECIPES[name].items()}
-    loss = weighted_loss({"energy": 1.0, "forces": 1000.0})
+    loss = weighted_loss({"energy": 1.0, "forces": 1000.0, "stress": 100.0})
     optimizer = parts.pop("optimizer", partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True))
     return Recipe(optimizer, loss, loss, **parts)
 

@@ -60,6 +60,7 @@ class GraphBatch:
     | system         | (N,)      | int64   | which system an atom belongs to                  |
     | energy         | (S,)      | float64 | eV, or None                                      |
     | forces         | (N, 3)    | float64 | eV/Å, or None                                    |
+    | stress         | (S, 3, 3) | float64 | eV/Å³, NaN where a system has none, or None      |
 
     The vector of an edge is positions[receiver] - positions[sender] + edge_shift @ cell.
     """
@@ -72,6 +73,7 @@ class GraphBatch:
     system: Tensor
     energy: Tensor | None = None
     forces: Tensor | None = None
+    stress: Tensor | None = None
 
     @property
     def n_systems(self) -> int:
@@ -83,6 +85,11 @@ class GraphBatch:
         """Number of atoms of each system, (S,) int64."""
         counts = self.system.new_zeros(self.n_systems)  # bincount would wait for the device
         return counts.index_add(0, self.system, torch.ones_like(self.system))
+
+    @property
+    def volumes(self) -> Tensor:
+        """Volume of each system's cell, (S,) Å³; 0 where there is no cell."""
+        return torch.linalg.det(self.cell).abs()
 
     @property
     def labels(self) -> tuple[Tensor, Tensor]:
@@ -133,6 +140,7 @@ class GraphBatch:
                     system=self.system[atoms] - first,
                     energy=None if self.energy is None else self.energy[first:last],
                     forces=None if self.forces is None else self.forces[atoms],
+                    stress=None if self.stress is None else self.stress[first:last],
                 )
             )
         return parts
@@ -207,17 +215,23 @@ def graph(frame: Frame, cutoff: float) -> GraphBatch:
         system=torch.zeros(len(frame), dtype=torch.int64),
         energy=torch.tensor([frame.energy], dtype=torch.float64),
         forces=torch.as_tensor(frame.forces, dtype=torch.float64),
+        stress=None if frame.stress is None else torch.as_tensor(frame.stress, dtype=torch.float64).reshape(1, 3, 3),
     )
 
 
 def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
-    """Join batches into one, in order. Labels are kept where every part has them."""
+    """Join batches into one, in order; energies and forces are kept if all parts have them, stresses if one has."""
     atoms = np.cumsum([0, *(g.positions.shape[0] for g in graphs)])
     systems = np.cumsum([0, *(g.n_systems for g in graphs)])
 
     def labels(name: str) -> Tensor | None:
         values = [getattr(g, name) for g in graphs]
         return None if any(value is None for value in values) else torch.cat(values)
+
+    def stresses() -> Tensor | None:
+        if all(g.stress is None for g in graphs):
+            return None
+        return torch.cat([torch.full_like(g.cell, torch.nan) if g.stress is None else g.stress for g in graphs])
 
     return GraphBatch(
         positions=torch.cat([g.positions for g in graphs]),
@@ -228,6 +242,7 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
         system=torch.cat([g.system + int(n) for g, n in zip(graphs, systems[:-1], strict=True)]),
         energy=labels("energy"),
         forces=labels("forces"),
+        stress=stresses(),
     )
 
 

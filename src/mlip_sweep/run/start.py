@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 RECIPE = "training.yaml"  # beside a checkpoint: what is trained there
 GROUPS = ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seeds")
-TRAINER = ("dtype", "batch_size", "gradient_clip")
+TRAINER = ("dtype", "batch_size", "gradient_clip", "schedule", "warmup_epochs")
 CHECKSUM = "data_checksum"
 FINISHED_CONFIG = Path("model", "config.yaml")  # in the folder of a run, once its training has finished
 

@@ -105,6 +105,8 @@ def fit(
         validation_loss=recipe.validation_loss,
         plateau_factor=settings.plateau_factor,
         plateau_patience=settings.plateau_patience,
+        cosine=settings.schedule == "cosine",
+        warmup_epochs=settings.warmup_epochs,
         fit_energy_shift=recipe.fit_energy_shift,
     )
     best = BestWeights()

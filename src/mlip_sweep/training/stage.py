@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mlip_sweep.errors import SettingError
 
@@ -63,16 +64,17 @@ class Stage(Callback):
         return self.start_epoch is not None and trainer.current_epoch >= self.start_epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the stage at its first epoch."""
-        if trainer.current_epoch != self.start_epoch:
-            return
-        if self.learning_rate is not None:
+        """Begin the stage at its first epoch; hold its learning rate at the others, where a schedule sets another."""
+        first = trainer.current_epoch == self.start_epoch
+        plateaus = [c.scheduler for c in trainer.lr_scheduler_configs if isinstance(c.scheduler, ReduceLROnPlateau)]
+        if self.learning_rate is not None and (first or (self.begun(trainer) and not plateaus)):
             for optimizer in trainer.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = self.learning_rate
-        for config in trainer.lr_scheduler_configs:
-            scheduler: Any = config.scheduler
-            scheduler.best, scheduler.num_bad_epochs = math.inf, 0
+        if not first:
+            return
+        for plateau in plateaus:
+            plateau.best, plateau.num_bad_epochs = math.inf, 0
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping):
                 callback.best_score = callback.best_score.new_tensor(math.inf)

@@ -246,6 +246,7 @@ def report_of(
         "t": curves.t,
         "energy": curves.energy,
         "forces": curves.forces,
+        **({} if curves.stress is None else {"stress": curves.stress}),
         **to_arrays(landscape.lines),
     }
     figures = {"landscape": lines_figure(landscape, settings, entropy)}
