@@ -48,7 +48,7 @@ format: setup ## put the code in its shape
 ui: setup ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlartifacts
 
-endurance: setup ## a trial of minutes: TRIAL=kills, workers or slurm
+endurance: setup ## a trial of minutes: TRIAL=kills, workers, slurm or images
 	$(BIN)/python tests/endurance/$(or $(TRIAL),kills).py
 
 peers: setup ## what the benchmarks compare with; then python benchmarks/NAME.py

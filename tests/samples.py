@@ -132,6 +132,7 @@ def _frame(atoms, origin: str) -> Frame:
         energy=float(atoms.get_potential_energy()),
         forces=atoms.get_forces(),
         origin=origin,
+        stress=atoms.get_stress(voigt=False) if all(atoms.pbc) else None,
     )
 
 

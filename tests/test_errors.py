@@ -2,13 +2,14 @@
 
 import logging
 import sys
+import traceback
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from mlip_sweep.bars import TerminalHandler
 from mlip_sweep.config import config_folder
-from mlip_sweep.errors import InputError, SettingError, without_passwords
+from mlip_sweep.errors import InputError, SettingError, conceal_passwords, without_passwords
 from mlip_sweep.run.plan import make_plan
 from mlip_sweep.tracking.run import flatten, one_line
 from mlip_sweep.tracking.store import ui_hint
@@ -25,6 +26,8 @@ URL = "https://ada:s3cret@host:5000/runs"
             "storage=postgresql+psycopg://ada:***@host/db, or none",
         ),
         ("http://:token@host", "http://:***@host"),
+        ("http://ada:p@ss@host/a", "http://ada:***@host/a"),
+        ("postgresql://host/db?user=ada&password=s3cret&x=1", "postgresql://host/db?user=ada&password=***&x=1"),
         ("https://host:5000/a@b", "https://host:5000/a@b"),
         ("sqlite:///mlflow.db and a:b@c", "sqlite:///mlflow.db and a:b@c"),
     ],
@@ -45,6 +48,18 @@ def test_errors_and_logs_hide_them(capsys):
         log.exception("lost %s", URL)
     said = capsys.readouterr().err
     assert "Traceback" in said and "ada:***@" in said and "s3cret" not in said
+
+
+def test_a_traceback_of_a_library_hides_them():
+    try:
+        try:
+            raise ConnectionError(f"API request to {URL} failed")
+        except ConnectionError:
+            raise RuntimeError("retries of", URL, 3)  # noqa: B904 - as libraries do
+    except RuntimeError as error:
+        conceal_passwords(error)
+        told = "".join(traceback.format_exception(error))
+    assert told.count("ada:***@host") == 2 and "s3cret" not in told
 
 
 def test_records_hide_them_and_the_run_itself_has_them():

@@ -17,6 +17,7 @@ ORDER = [
         "clock",
         "metrics",
         "settings",
+        "composition",
         "config",
         "data",
         "models",
@@ -25,7 +26,7 @@ ORDER = [
         "tracking",
         "comparison",
     ),
-    *("multirun", "run", "cli"),
+    *("multirun", "run", "commands", "cli"),
 ]
 AT_HOME = {
     "nequip": {"models/nequip.py", "models/nequip_file.py"},

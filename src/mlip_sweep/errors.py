@@ -2,12 +2,26 @@
 
 import re
 
-_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
+# Up to the last @ of a host: libraries take passwords that hold one. Drivers of databases take them as options, too.
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]+(?=@)")
+_OPTION = re.compile(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s'\"]+")
 
 
 def without_passwords(text: str) -> str:
     """A text whose URLs have `***` in the place of each password, as in `postgresql://ada:***@host/runs`."""
-    return _PASSWORD.sub(r"\1:***", text)
+    return _OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***", text))
+
+
+def conceal_passwords(error: BaseException) -> None:
+    """Take the passwords of URLs out of the messages of an error and of those that it comes from, for its traceback."""
+    told: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is not None and id(one) not in told:
+            told.add(id(one))
+            one.args = tuple(without_passwords(part) if isinstance(part, str) else part for part in one.args)
+            todo += [one.__cause__, one.__context__]
 
 
 class InputError(ValueError):

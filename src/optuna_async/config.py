@@ -1,5 +1,6 @@
 """The keys of `hydra/sweeper=optuna_async`, its groups of samplers and pruners, and the address of a study."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,55 +17,74 @@ RESULT_FILES = (RESULTS_FILE, TRIALS_FILE, PLOTS_FILE)
 # The class that Hydra instantiates; it stands in the config of every job, by which a job knows that it is a trial.
 TARGET = "hydra_plugins.optuna_async_sweeper.optuna_async_sweeper.OptunaAsyncSweeper"
 
-# A key of null is not handed on, so that Optuna's own default holds. Any other key can be added with a plus.
+# Keys of Optuna's classes with Optuna's own defaults, so that any sweeper that shares these groups can use them. Other
+# keys can be added with a plus; one of null is not handed on.
 SAMPLERS: dict[str, dict[str, Any]] = {
     "tpe": {
         "_target_": "optuna.samplers.TPESampler",
-        "n_startup_trials": None,
-        "n_ei_candidates": None,
+        "consider_prior": None,
+        "prior_weight": None,
+        "consider_magic_clip": None,
+        "consider_endpoints": None,
+        "n_startup_trials": 10,
+        "n_ei_candidates": 24,
         "multivariate": None,
-        "group": None,
-        "constant_liar": None,
+        "group": False,
+        "constant_liar": True,
     },
     "random": {"_target_": "optuna.samplers.RandomSampler"},
-    "grid": {"_target_": "optuna.samplers.GridSampler"},
-    "gp": {"_target_": "optuna.samplers.GPSampler", "n_startup_trials": None, "deterministic_objective": None},
+    "grid": {"_target_": "optuna.samplers.GridSampler", "_partial_": True},  # its space is known to the sweeper only
+    "brute_force": {"_target_": "optuna.samplers.BruteForceSampler", "avoid_premature_stop": False},
+    "gp": {"_target_": "optuna.samplers.GPSampler", "n_startup_trials": 10, "deterministic_objective": False},
+    "qmc": {"_target_": "optuna.samplers.QMCSampler", "qmc_type": "sobol", "scramble": False},
     "nsgaii": {
         "_target_": "optuna.samplers.NSGAIISampler",
-        "population_size": None,
+        "population_size": 50,
         "mutation_prob": None,
-        "crossover_prob": None,
-        "swapping_prob": None,
+        "crossover_prob": 0.9,
+        "swapping_prob": 0.5,
+    },
+    "nsgaiii": {
+        "_target_": "optuna.samplers.NSGAIIISampler",
+        "population_size": 50,
+        "mutation_prob": None,
+        "crossover_prob": 0.9,
+        "swapping_prob": 0.5,
+        "dividing_parameter": 3,
     },
     "cmaes": {  # needs the package cmaes
         "_target_": "optuna.samplers.CmaEsSampler",
         "sigma0": None,
-        "n_startup_trials": None,
+        "n_startup_trials": 1,
         "restart_strategy": None,
-        "with_margin": None,
-        "consider_pruned_trials": None,
+        "with_margin": False,
+        "consider_pruned_trials": False,
     },
+    "motpe": {"_target_": "optuna.samplers.MOTPESampler"},  # is answered by what has taken its place
 }
 PRUNERS: dict[str, dict[str, Any]] = {
     "none": {"_target_": "optuna.pruners.NopPruner"},
     "median": {
         "_target_": "optuna.pruners.MedianPruner",
-        "n_startup_trials": None,
-        "n_warmup_steps": None,
-        "interval_steps": None,
+        "n_startup_trials": 5,
+        "n_warmup_steps": 0,
+        "interval_steps": 1,
     },
     "successive_halving": {
         "_target_": "optuna.pruners.SuccessiveHalvingPruner",
-        "min_resource": None,
-        "reduction_factor": None,
+        "min_resource": "auto",
+        "reduction_factor": 4,
     },
     "hyperband": {
         "_target_": "optuna.pruners.HyperbandPruner",
-        "min_resource": None,
-        "max_resource": None,
-        "reduction_factor": None,
+        "min_resource": 1,
+        "max_resource": "auto",
+        "reduction_factor": 3,
     },
 }
+
+# The password of an URL: before the host, or as a parameter.
+_PASSWORD = re.compile(r"(?<=//)([^/\s:@]*):\S+(?=@)|(?<=[?&])(password)=[^&\s]+", re.IGNORECASE)
 
 
 @dataclass
@@ -157,6 +177,11 @@ def study_of(hydra_config: Any) -> StudyAddress | None:
         return None
     name = sweeper.study_name or str(hydra_config.job.name)
     return StudyAddress(sweeper.storage, name, str(hydra_config.runtime.cwd))
+
+
+def without_passwords(text: str) -> str:
+    """A text whose URLs have `***` in the place of each password, as in `postgresql://ada:***@host/studies`."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}:***" if found[2] is None else f"{found[2]}=***", text)
 
 
 def direction_words(direction: Any) -> list[str]:

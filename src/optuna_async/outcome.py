@@ -7,8 +7,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from optuna_async.config import without_passwords
+
 # The first word of a reason. The trial's own faults …
 ERROR = "error"
+NO_VALUE = "no value"
 NOT_FINITE = "not finite"
 ARITY = "wrong number of values"
 MEMORY = "out of memory"
@@ -37,7 +40,7 @@ def kind_of(reason: str) -> str:
 
 def reason(kind: str, text: str) -> str:
     """One line of text behind the kind of failure."""
-    line = " ".join(text.split())
+    line = without_passwords(" ".join(text.split()))
     return f"{kind}: {line if len(line) <= REASON_CHARACTERS else line[: REASON_CHARACTERS - 1] + '…'}"
 
 
@@ -48,6 +51,8 @@ def judged(values: Any, n_objectives: int) -> Outcome:
         values: Whatever the task function returned.
         n_objectives: How many numbers the study wants.
     """
+    if values is None:
+        return Outcome(reason=reason(NO_VALUE, "the job returned None; its function has to return the objective"))
     several = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     if len(several) != n_objectives:
         return Outcome(reason=reason(ARITY, f"{len(several)} instead of {n_objectives}: {values!r}"))
@@ -73,6 +78,8 @@ def of_exception(error: BaseException) -> Outcome:
     if isinstance(error, SystemExit):
         by_signal = isinstance(error.code, int) and error.code > 128
         return Outcome(reason=reason(KILLED, f"signal {int(error.code) - 128}") if by_signal else reason(ERROR, text))  # type: ignore[arg-type]
+    if is_debugger(error):
+        return Outcome(reason=reason(ERROR, "a debugger needs a terminal: run the job by itself, without --multirun"))
     if "UncompletedJobError" in names:  # submitit raises it within the task, where a job may not be queued again
         return of_launch_error(error)
     if is_out_of_memory(error):
@@ -114,6 +121,11 @@ def memory_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def is_debugger(error: BaseException) -> bool:
+    """Whether `breakpoint()` has found no terminal."""
+    return type(error).__name__ == "BdbQuit"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from optuna_async import outcome as outcomes
 from optuna_async.config import RESULTS_FILE, TRIALS_FILE
 from optuna_async.progress import SweepLine, SweepState, duration
 from optuna_async.study import SweepStudy, failed
-from optuna_async.trials import REASON, RETRY_OF
+from optuna_async.trials import REASON, RETRY_OF, own
 
 ROWS = 40  # of the table
 
@@ -44,7 +44,14 @@ class Progress:
         self._line = SweepLine(study.study.study_name)
 
     def __enter__(self) -> "Progress":
-        if self._before:
+        if self._before >= self._study.n_trials:
+            log.info(
+                "%s: all its %d trials are done, and none is run; hydra.sweeper.n_trials=N goes on to more, "
+                "hydra.sweeper.study_name=NAME begins another",
+                self._study.study.study_name,
+                self._study.n_trials,
+            )
+        elif self._before:
             log.info(
                 "%s: %d of its %d trials are done", self._study.study.study_name, self._before, self._study.n_trials
             )
@@ -93,11 +100,7 @@ class Progress:
         ]
 
     def _is_whole(self, trial: FrozenTrial) -> bool:
-        return (
-            trial.datetime_start is not None
-            and trial.datetime_start >= self._since
-            and RETRY_OF not in trial.user_attrs
-        )
+        return trial.datetime_start is not None and trial.datetime_start >= self._since and own(trial, RETRY_OF) is None
 
     def _elapsed(self, trial: FrozenTrial) -> float:
         started = max(trial.datetime_start or self._since, self._since)
@@ -126,13 +129,14 @@ def table(study: optuna.Study, trials: list[FrozenTrial]) -> Table:
         values = trial.values or [None] * len(study.directions)
         values = [*values, *[None] * (len(study.directions) - len(values))]
         parameters = " ".join(f"{key}={_number(value)}" for key, value in trial.params.items())
-        retry = f" (trial {trial.user_attrs[RETRY_OF]} again)" if RETRY_OF in trial.user_attrs else ""
+        again, reason = own(trial, RETRY_OF), own(trial, REASON)
+        retry = "" if again is None else f" (trial {again} again)"
         table_of_trials.add_row(
             f"{trial.number}{'*' if trial.number in best else ''}",
             trial.state.name.lower(),
             *("" if value is None else _number(value) for value in values),
             duration(trial.duration.total_seconds()) if trial.duration else "",
-            f"{parameters}{retry}" + (f"\n{trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""),
+            f"{parameters}{retry}" + (f"\n{reason}" if reason else ""),
         )
     if best:
         table_of_trials.caption = "* on the Pareto front" if several else "* the best"
@@ -158,8 +162,8 @@ def write_results(study: optuna.Study, trials: list[FrozenTrial], folder: Path) 
         {
             "number": trial.number,
             "state": trial.state.name,
-            "reason": trial.user_attrs.get(REASON, ""),
-            "retry_of": trial.user_attrs.get(RETRY_OF, ""),
+            "reason": own(trial, REASON) or "",
+            "retry_of": "" if own(trial, RETRY_OF) is None else own(trial, RETRY_OF),
             **{f"value_{i}": value for i, value in enumerate(trial.values or [])},
             "started": trial.datetime_start,
             "seconds": trial.duration.total_seconds() if trial.duration else None,
@@ -172,7 +176,7 @@ def write_results(study: optuna.Study, trials: list[FrozenTrial], folder: Path) 
 
 def reasons(trials: list[FrozenTrial]) -> str:
     """Why trials failed, the most frequent reason first, with an example of each."""
-    failures = [trial.user_attrs.get(REASON, "unknown") for trial in trials if failed(trial)]
+    failures = [own(trial, REASON) or "unknown" for trial in trials if failed(trial)]
     examples = {outcomes.kind_of(text): text for text in reversed(failures)}
     counted = Counter(outcomes.kind_of(text) for text in failures)
     return "\n".join(f"  {count} × {examples[kind]}" for kind, count in counted.most_common())
@@ -192,7 +196,7 @@ def verdict(trial: FrozenTrial) -> str:
     """A trial's end in a few words."""
     if trial.state == TrialState.COMPLETE:
         return ", ".join(_number(value) for value in trial.values)
-    return f"{trial.state.name.lower()} ({trial.user_attrs.get(REASON, 'no reason given')})"
+    return f"{trial.state.name.lower()} ({own(trial, REASON) or 'no reason given'})"
 
 
 def _best(study: optuna.Study) -> list[FrozenTrial]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import numpy as np
 from hydra.errors import ConfigCompositionException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, GridSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -34,7 +35,7 @@ class Grid(GridSampler):
 
 
 def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSampler], int | None]:
-    """A function from the number of a trial to the sampler that chooses its parameters, and the size of a grid.
+    """A function from the number of a trial to the sampler that chooses its parameters, and the size of the whole.
 
     With a seed, every trial gets a sampler whose random numbers follow from the seed and the trial's number. A study
     that is taken up again, or shared by several processes, then neither repeats draws nor changes them. Optuna's
@@ -45,13 +46,14 @@ def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSample
         space: The search space of the study.
 
     Returns:
-        The function, and the number of points of the grid; None for a sampler that is no grid.
+        The function, and the number of points of a space that is tried whole; None where there is no such number.
 
     Raises:
         ConfigCompositionException: The sampler cannot be made.
     """
     chosen = _settings(config, "sampler")
-    target = _class(chosen["_target_"])
+    target = _target(chosen["_target_"])
+    chosen.pop("_partial_", None)
     if target is GridSampler:
         if space.custom:
             raise ConfigCompositionException("hydra/sweeper/sampler=grid: custom_search_space has no grid")
@@ -59,17 +61,20 @@ def sampler_maker(config: Any, space: Space) -> tuple[Callable[[int], BaseSample
         return lambda number: grid, len(grid._all_grids)
     if target is CmaEsSampler and find_spec("cmaes") is None:  # which Optuna finds out in the middle of a study only
         raise ConfigCompositionException("hydra/sweeper/sampler=cmaes needs the package cmaes: pip install cmaes")
+    size = None
+    if target is BruteForceSampler and not space.custom:
+        size = prod(len(values) for values in space.grid().values())
     seed = chosen.pop("seed", None)
-    if seed is None or issubclass(target, QMCSampler):  # whose sequence is one for the whole study
+    if seed is None or target is QMCSampler:  # whose sequence is one for the whole study
         sampler = _instantiate({**chosen, **({} if seed is None else {"seed": seed})}, "sampler")
-        return lambda number: sampler, None
+        return lambda number: sampler, size
 
     def seeded(number: int) -> BaseSampler:
         state = np.random.SeedSequence([int(seed), number]).generate_state(1)[0]
         return _instantiate({**chosen, "seed": int(state) % 2**31}, "sampler")
 
     seeded(0)  # so that wrong arguments are refused before the first trial
-    return seeded, None
+    return seeded, size
 
 
 def make_pruner(config: Any) -> BasePruner:
@@ -88,9 +93,15 @@ def _settings(config: Any, what: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items() if value is not None}
 
 
-def _class(target: str) -> type:
+def _target(name: str) -> Any:
+    """The class of a sampler, or a function that makes one."""
+    if name.endswith(".MOTPESampler"):
+        raise ConfigCompositionException(
+            "hydra/sweeper/sampler=motpe: Optuna has it no longer; its TPE takes several objectives, too: "
+            "hydra/sweeper/sampler=tpe"
+        )
     try:
-        return get_class(target)
+        return get_object(name)
     except Exception as error:
         raise ConfigCompositionException(f"hydra.sweeper.sampler: {' '.join(str(error).split())}") from None
 

@@ -9,10 +9,8 @@ from omegaconf import OmegaConf
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from optuna_async.config import StudyAddress
+from optuna_async.config import StudyAddress, without_passwords
 
 SQLITE = "sqlite:///"
 JOURNAL = "journal://"
@@ -45,19 +43,11 @@ def open_storage(study: StudyAddress) -> BaseStorage:
     except Exception as error:  # drivers raise what they like
         cause = error.__cause__ or error
         line = " ".join(str(cause).split())
-        shown = _without_password(str(storage))
-        raise ConfigCompositionException(
-            f"hydra.sweeper.storage={shown}: {type(cause).__name__}: {line}; give an URL such as sqlite:///optuna.db, "
-            "or a file that ends in .log"
-        ) from None
-
-
-def _without_password(url: str) -> str:
-    """A database URL as it may be shown; anything else as it is."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+        message = (
+            f"hydra.sweeper.storage={storage}: {type(cause).__name__}: {line}; give an URL such as "
+            "sqlite:///optuna.db, or a file that ends in .log"
+        )
+        raise ConfigCompositionException(without_passwords(message)) from None
 
 
 def stored_trials(study: StudyAddress) -> list[FrozenTrial]:
@@ -92,6 +82,8 @@ def _file(text: str, folder: Path) -> Path | None:
 def _from_text(text: str, folder: Path) -> BaseStorage:
     file = _file(text, folder)
     if file is not None:
+        if file.is_dir():
+            raise IsADirectoryError("this is a folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         if not text.startswith(SQLITE):
             return JournalStorage(JournalFileBackend(str(file)))

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from filelock import FileLock
 from hydra.errors import ConfigCompositionException
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, BruteForceSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -21,16 +21,26 @@ from optuna_async.outcome import Outcome
 from optuna_async.sampler import FIXED
 from optuna_async.space import Space, differences
 from optuna_async.storage import study_id
-from optuna_async.trials import REASON, RETRY_OF
+from optuna_async.trials import OWNER, REASON, RETRY_OF, own
 
-# Attributes of a stored study,
+# Attributes of a stored study.
 SPACE = "search_space"
 FIXED_OVERRIDES = "fixed"
+PROGRAM = "program"
 IDENTITY = "identity"
 LAST_SEEN = "seen {owner}"  # when a sweep has given its last sign of life
-OWNER = "owner"  # and of a trial: the sweep that runs it
 # Trials that ended so leave their place among n_trials to another: the same once more, or a new one.
 PLACE_IS_FREE = (outcomes.KILLED, outcomes.INTERRUPTED)
+
+
+class _Study(optuna.Study):
+    """A study without `optimize`, which a sampler may stop all the same."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        """Take note that the sampler has nothing more to try."""
+        self.stopped = True
 
 
 class SweepStudy:
@@ -73,13 +83,13 @@ class SweepStudy:
         self._owner = str(liveness.identity())
         self._heartbeat = Heartbeat(self._sign)
         with self._lock:
-            self.study = optuna.create_study(
+            optuna.create_study(
                 study_name=name,
                 storage=storage,
                 directions=[StudyDirection[word.upper()] for word in directions],
-                pruner=pruner,
                 load_if_exists=True,
             )
+            self.study = _Study(name, storage, pruner=pruner)
             self._refuse_another_space(directions)
             self.beat()
 
@@ -102,12 +112,43 @@ class SweepStudy:
         """A text that this study has, and no other of the same name."""
         return str(self.study.user_attrs[IDENTITY])
 
+    def refuse_another_program(self, program: str) -> None:
+        """Keep the trials of two programs apart, whose configs have the same name.
+
+        Args:
+            program: What the program that sweeps is told by.
+
+        Raises:
+            ConfigCompositionException: The study has trials of another one.
+        """
+        stored = self.study.user_attrs.get(PROGRAM, program) if self.trials() else program
+        if stored != program:
+            raise ConfigCompositionException(
+                f"study {self.study.study_name!r} holds the trials of another program, {stored}; this one is "
+                f"{program}: begin another study with hydra.sweeper.study_name=NAME"
+            )
+        self.study.set_user_attr(PROGRAM, program)
+
     def changed_overrides(self) -> list[str]:
-        """The fixed overrides that differ from those of the start before, one line for each."""
+        """The fixed overrides that differ from those of the start before, one line for each.
+
+        They may change what a trial gives, or be no more than a path or a switch, which nobody here can tell. So trials
+        that are still to be run go on with the new values, which the caller says; where none is, the old results would
+        be shown as those of the new values, and the change is refused.
+
+        Raises:
+            ConfigCompositionException: No trial is left to be run with the new values.
+        """
         now = dict(self.space.fixed)
-        stored = self.study.user_attrs.get(FIXED_OVERRIDES, now)
+        changed = differences(self.study.user_attrs.get(FIXED_OVERRIDES, now), now)
+        if changed and self.count(self.trials()) >= self.n_trials:
+            raise ConfigCompositionException(
+                f"study {self.study.study_name!r} has its {self.n_trials} trials, with other fixed values than now, "
+                "and nothing was run; begin another with hydra.sweeper.study_name=NAME, or go on in this one with more "
+                "trials, hydra.sweeper.n_trials=N:\n  " + "\n  ".join(changed)
+            )
         self.study.set_user_attr(FIXED_OVERRIDES, now)
-        return differences(stored, now)
+        return changed
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, as they are now in the storage."""
@@ -119,7 +160,7 @@ class SweepStudy:
 
         def counts(trial: FrozenTrial) -> bool:
             if trial.state == TrialState.FAIL:
-                kind = outcomes.kind_of(trial.user_attrs.get(REASON, ""))
+                kind = outcomes.kind_of(own(trial, REASON) or "")
                 # A point of the grid that is killed again and again is lost; elsewhere a new trial makes up for it.
                 return kind not in PLACE_IS_FREE or (self._grid and trial.number not in repeated)
             return trial.state.is_finished() or (running and trial.state == TrialState.RUNNING)
@@ -150,6 +191,8 @@ class SweepStudy:
             if self.count(trials) >= self.n_trials:
                 return None
             self.study.sampler = self._sampler(len(trials))
+            if self._is_exhausted(trials):
+                return None
             trial = self.study.ask()
             trial.set_user_attr(OWNER, self._owner)
             for key, override in self.space.fixed.items():  # where a custom search space looks for them
@@ -159,6 +202,7 @@ class SweepStudy:
                     trial._suggest(key, distribution)
                 if configure is not None:
                     configure(trial)
+                    self.space.refuse_fixed(trial.params)
             except Exception as error:
                 self.tell(trial.number, outcomes.of_exception(error))
                 line = " ".join(str(error).split())
@@ -166,6 +210,14 @@ class SweepStudy:
                     f"the parameters of trial {trial.number} could not be chosen: {type(error).__name__}: {line}"
                 ) from error
             return trial
+
+    def _is_exhausted(self, trials: list[FrozenTrial]) -> bool:
+        """Whether the sampler has nothing more to try. Brute force says so after a trial only; here it is asked."""
+        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
+        if isinstance(self.study.sampler, BruteForceSampler) and asked:
+            self.study.stopped = False
+            self.study.sampler.after_trial(self.study, asked[-1], asked[-1].state, asked[-1].values)
+        return self.study.stopped and len(asked) == len(trials)
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Record what became of a trial, and queue it again where it was killed."""
@@ -199,7 +251,7 @@ class SweepStudy:
         return [trial.number for trial in abandoned]
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get(OWNER)
+        owner = own(trial, OWNER)
         if owner is None:
             return True  # its process ended between asking and signing, which happens under the lock
         last_seen = float(self.study.user_attrs.get(LAST_SEEN.format(owner=owner), 0.0))
@@ -209,9 +261,9 @@ class SweepStudy:
 
     def _retry(self, trial: FrozenTrial, kind: str) -> None:
         """Queue a trial again, once; after that, another takes its place."""
-        if RETRY_OF in trial.user_attrs and not (self._grid and kind == outcomes.INTERRUPTED):
+        if own(trial, RETRY_OF) is not None and not (self._grid and kind == outcomes.INTERRUPTED):
             return
-        if any(other.user_attrs.get(RETRY_OF) == trial.number for other in self.trials()):
+        if trial.number in repeated_numbers(self.trials()):
             return  # the process that did so ended before it could close the trial
         params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
         if params:
@@ -223,10 +275,10 @@ class SweepStudy:
 
 def repeated_numbers(trials: list[FrozenTrial]) -> set[int]:
     """The numbers of the trials that another one repeats."""
-    return {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
+    return {number for trial in trials if (number := own(trial, RETRY_OF)) is not None}
 
 
 def failed(trial: FrozenTrial) -> bool:
     """Whether a trial failed, and not only the sweep around it."""
-    interrupted = outcomes.kind_of(trial.user_attrs.get(REASON, "")) == outcomes.INTERRUPTED
+    interrupted = outcomes.kind_of(own(trial, REASON) or "") == outcomes.INTERRUPTED
     return trial.state == TrialState.FAIL and not interrupted

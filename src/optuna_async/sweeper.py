@@ -1,5 +1,6 @@
 """The sweep: ask, launch, wait, tell, until the total is reached."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.utils import get_method
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import NopPruner
 
 from optuna_async import outcome as outcomes
 from optuna_async import report
-from optuna_async.config import Program, StudyAddress, SweepSettings, direction_words
+from optuna_async.config import Program, StudyAddress, SweepSettings, direction_words, without_passwords
 from optuna_async.launchers import LauncherThreads
 from optuna_async.outcome import Outcome
 from optuna_async.plots import draw
@@ -64,7 +65,7 @@ def sweep(settings: SweepSettings, program: Program, arguments: list[str]) -> No
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = program.config
-    _check(settings)
+    _check(settings, config.hydra.launcher)
     params = OmegaConf.to_container(settings.params, resolve=True) if OmegaConf.is_config(settings.params) else {}
     space = parse_space(
         dict(params),  # type: ignore[arg-type]
@@ -79,6 +80,11 @@ def sweep(settings: SweepSettings, program: Program, arguments: list[str]) -> No
     pruner = make_pruner(settings.pruner)
     if len(directions) > 1 and not isinstance(pruner, NopPruner):
         raise ConfigCompositionException("hydra/sweeper/pruner: Optuna prunes single-objective studies only; use none")
+    if settings.storage is None and not isinstance(pruner, NopPruner):
+        raise ConfigCompositionException(
+            "hydra/sweeper/pruner: with hydra.sweeper.storage=null no trial can report to the study, and none would be "
+            "pruned; give a storage, such as sqlite:///optuna.db, or the pruner none"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / ".optuna.lock"
     with FileLock(lock):
@@ -94,11 +100,14 @@ def sweep(settings: SweepSettings, program: Program, arguments: list[str]) -> No
         lock,
         grid=grid_size is not None,
     )
+    study.refuse_another_program(_file_of(program))
+    abandoned = study.close_abandoned()
+    changed = study.changed_overrides()
     with FileLock(lock):
         _claim_folder(folder, name, study.identity)
-    OmegaConf.save(config, folder / "multirun.yaml")
-    abandoned = study.close_abandoned()
-    if changed := study.changed_overrides():
+    (folder / "multirun.yaml").write_text(without_passwords(OmegaConf.to_yaml(config)))
+    warn_of_password(config)
+    if changed:
         log.warning("changed for the trials from here on:\n  %s", "\n  ".join(changed))
     if abandoned:
         log.info("trials %s were interrupted, and are queued again", ", ".join(map(str, abandoned)))
@@ -179,10 +188,33 @@ def _conclude(study: SweepStudy, why_stopped: str | None) -> None:
         raise CompactHydraException(f"study {name!r}: all its trials have failed\n{report.reasons(trials)}")
 
 
-def _check(settings: SweepSettings) -> None:
+def _file_of(program: Program) -> str:
+    """Name of the file that the program's function stands in; its folder may be moved."""
+    function = inspect.unwrap(program.task_function)
+    code = getattr(function, "__code__", None)
+    return Path(code.co_filename).name if code is not None else type(function).__name__
+
+
+def warn_of_password(config: DictConfig) -> None:
+    """Say that a password stands in the config itself, of which every job's folder gets a copy."""
+    written = OmegaConf.to_container(config.hydra.sweeper, resolve=False)["storage"]  # type: ignore[call-overload, index]
+    if without_passwords(str(written)) != str(written):
+        log.warning(
+            "the password in hydra.sweeper.storage is written to the folder of every job; keep it elsewhere, such as "
+            "in an environment variable: hydra.sweeper.storage='${oc.env:NAME}'"
+        )
+
+
+def _check(settings: SweepSettings, launcher: Any) -> None:
     for key in ("n_trials", "n_jobs"):
         if getattr(settings, key) < 1:
             raise ConfigCompositionException(f"hydra.sweeper.{key}={getattr(settings, key)}: give at least 1")
+    n_jobs = launcher.get("n_jobs", -1) if str(launcher._target_).startswith(LOCAL) else -1
+    if n_jobs not in (-1, settings.n_jobs):
+        raise ConfigCompositionException(
+            f"hydra.launcher.n_jobs={n_jobs}: the sweeper starts the trials of this launcher itself; give "
+            f"hydra.sweeper.n_jobs={n_jobs} instead"
+        )
     if not 0.0 <= settings.max_failure_rate <= 1.0:
         raise ConfigCompositionException(
             f"hydra.sweeper.max_failure_rate={settings.max_failure_rate}: give a share from 0 to 1"

@@ -1,16 +1,18 @@
 """What became of the trials of a study, as data for the program that is swept."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from optuna_async.config import StudyAddress
+from optuna_async.config import StudyAddress, without_passwords
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# Attributes of a stored trial.
-REASON = "reason"
-RETRY_OF = "retry_of"
+# The sweeper's own attributes of a stored trial. The fixed parameters stand beside them, under their plain names.
+OWN = "optuna_async:"
+OWNER = f"{OWN}owner"  # the sweep that runs it
+REASON = f"{OWN}reason"
+RETRY_OF = f"{OWN}retry_of"
 
 
 class UnreadableStudyError(RuntimeError):
@@ -53,11 +55,23 @@ def read_trials(study: StudyAddress) -> list[TrialSummary]:
     try:
         return [summary(trial) for trial in stored_trials(study)]
     except Exception as error:  # drivers raise what they like
-        line = " ".join(str(error).split())
+        line = without_passwords(" ".join(str(error).split()))
         raise UnreadableStudyError(f"study {study.name!r} cannot be read: {type(error).__name__}: {line}") from error
 
 
 def summary(trial: "FrozenTrial") -> TrialSummary:
     """One trial of Optuna, summarized."""
+    return TrialSummary(trial.number, trial.state.name.lower(), own(trial, REASON), own(trial, RETRY_OF))
+
+
+def own(trial: "FrozenTrial", attribute: str) -> Any:
+    """An attribute that the sweeper has given a trial; None where it has not.
+
+    Args:
+        trial: Of any study. Earlier versions wrote the attributes without the prefix.
+        attribute: `OWNER`, `REASON` or `RETRY_OF`.
+    """
     attributes = trial.user_attrs
-    return TrialSummary(trial.number, trial.state.name.lower(), attributes.get(REASON), attributes.get(RETRY_OF))
+    if OWNER in attributes or attribute in attributes:
+        return attributes.get(attribute)
+    return attributes.get(attribute.removeprefix(OWN))

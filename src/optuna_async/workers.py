@@ -1,33 +1,33 @@
 """Trials on this machine: one process for each slot, kept from trial to trial, so that it imports once.
 
-A process that is killed costs the trial that it was at; the slot gets a new one.
+A process that is killed costs the trial that it was at; the slot gets a new one. `worker` is what runs in it.
 """
 
-import logging
-import multiprocessing
-import os
-import threading
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
-import cloudpickle
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobStatus, setup_globals
 from hydra.errors import CompactHydraException
 
-from optuna_async import jobs
 from optuna_async import outcome as outcomes
 from optuna_async.config import Program
 from optuna_async.outcome import Outcome
+from optuna_async.worker import BEGUN, ENDS_PROCESS, Job, StartFailure, job_of
 
-log = logging.getLogger(__name__)
-
-ENDS_PROCESS = (outcomes.MEMORY, outcomes.KILLED)  # kinds of failure: a new process has all its memory
-BEGUN = "begun"  # what a process says when its imports are done, so that they are no part of a trial's time
 GRACE_S = 15.0  # for a trial that is asked to stop, to close its records
+
+# Ctrl-C reaches the whole process group: until a worker is at a trial, it leaves its end to the sweep's process.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.path[:] = {path!r}
+from optuna_async.worker import main
+main({pipe}, {lifeline})
+"""
 
 
 class LocalWorkers:
@@ -37,12 +37,14 @@ class LocalWorkers:
         n_jobs: Number of processes at once.
         timeout_s: Longest time of one trial, s; None for no limit.
         program: The Hydra program whose jobs are the trials.
+
+    Raises:
+        CompactHydraException: The program cannot be handed to another process.
     """
 
     def __init__(self, n_jobs: int, timeout_s: float | None, program: Program) -> None:
         self._timeout_s = timeout_s
-        # By value where need be, as Hydra's launchers do: a script's functions live in __main__.
-        self._job = cloudpickle.dumps((program, Singleton.get_state()))
+        self._job = job_of(program)
         self._slots = [_Slot() for _ in range(n_jobs)]
 
     @property
@@ -56,9 +58,13 @@ class LocalWorkers:
         slot.begin(number, overrides, self._job)
 
     def wait(self, timeout_s: float) -> list[tuple[int, Outcome]]:
-        """The numbers and outcomes of the trials that have ended, after at most `timeout_s`."""
+        """The numbers and outcomes of the trials that have ended, after at most `timeout_s`.
+
+        Raises:
+            CompactHydraException: A worker could not start, so that no other will.
+        """
         busy = [slot for slot in self._slots if slot.number is not None]
-        wait([end for slot in busy for end in slot.ends()], timeout_s)
+        wait([slot.pipe for slot in busy if slot.pipe is not None], timeout_s)
         ended = []
         for slot in busy:
             number = slot.number
@@ -82,57 +88,75 @@ class LocalWorkers:
 class _Slot:
     """One process, and the trial that it is at."""
 
-    process: SpawnProcess | None = None
+    process: subprocess.Popen[bytes] | None = None
     pipe: Connection | None = None
+    lifeline: Connection | None = None  # nothing is said on it; it closes when this process has ended
     number: int | None = None
     started: float | None = None  # when the process has begun with the trial
     asked_to_stop: float | None = None  # when, because it took too long
     timeout_s: float = 0.0
     memory_kills: int = field(default_factory=outcomes.memory_kills)
 
-    def begin(self, number: int, overrides: list[str], job: bytes) -> None:
-        if self.process is None or not self.process.is_alive():
+    def begin(self, number: int, overrides: list[str], job: Job) -> None:
+        if self.process is None or self.process.poll() is not None:
             self._spawn(job)
-        if self.pipe is None:
-            raise RuntimeError("a slot without a process")
-        try:
-            self.pipe.send((number, overrides))
-        except OSError:  # it died while idle
+        if not self._sent((number, overrides)):  # it died while idle
             self._spawn(job)
-            self.pipe.send((number, overrides))
+            self._sent((number, overrides))
         self.number, self.started, self.asked_to_stop = number, None, None
         self.memory_kills = outcomes.memory_kills()
 
-    def _spawn(self, job: bytes) -> None:
+    def _spawn(self, job: Job) -> None:
         self.end(0.0)
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, job), daemon=False)
-        self.process.start()
+        self.pipe, theirs = Pipe()
+        last, self.lifeline = Pipe(duplex=False)
+        start = START.format(path=[path or "." for path in sys.path], pipe=theirs.fileno(), lifeline=last.fileno())
+        self.process = subprocess.Popen(
+            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", start],  # type: ignore[attr-defined]
+            stdin=subprocess.DEVNULL,  # the terminal belongs to the sweep
+            pass_fds=[theirs.fileno(), last.fileno()],
+        )
         theirs.close()
+        last.close()
+        self._sent(job)
 
-    def ends(self) -> list[Any]:
-        """What becomes readable when the trial or its process ends."""
-        return [self.pipe, self.process.sentinel] if self.process is not None else []
+    def _sent(self, message: Any) -> bool:
+        """Whether a message went out; where the process has ended, `outcome` sees that, too."""
+        try:
+            if self.pipe is not None:
+                self.pipe.send(message)
+        except OSError:
+            return False
+        return self.pipe is not None
 
     def outcome(self) -> Outcome | None:
-        """What became of the trial; None while it runs."""
+        """What became of the trial; None while it runs.
+
+        Raises:
+            CompactHydraException: The process could not start.
+        """
         if self.process is None or self.pipe is None:
             return None
         outcome: Outcome | None = None
-        alive = self.process.is_alive()  # asked first: what it sent before its end is in the pipe by now
+        alive = self.process.poll() is None  # asked first: what it sent before its end is in the pipe by now
         try:
             while outcome is None and self.pipe.poll():
                 message = self.pipe.recv()
                 if message == BEGUN:
                     self.started = time.monotonic()
+                elif isinstance(message, StartFailure):
+                    raise CompactHydraException(f"a worker's process could not start: {message.reason}")
                 else:
                     outcome = message
         except (EOFError, OSError):
             alive = False
         if outcome is None and not alive:
-            self.process.join(GRACE_S)
-            outcome = outcomes.of_exit(self.process.exitcode, memory_killer=outcomes.memory_kills() > self.memory_kills)
+            code = self._joined(GRACE_S)
+            if self.started is None and code is not None and code >= 0:
+                raise CompactHydraException(
+                    f"a worker's process could not start: it ended with status {code}; its output says more"
+                )
+            outcome = outcomes.of_exit(code, memory_killer=outcomes.memory_kills() > self.memory_kills)
             self.end(0.0)
         if outcome is None:
             return None
@@ -165,68 +189,19 @@ class _Slot:
 
     def end(self, patience_s: float) -> None:
         """Wait for the process to end; kill it after `patience_s`."""
-        if self.process is not None:
-            self.process.join(patience_s)
-            if self.process.is_alive():
-                self.process.kill()
-                self.process.join()
-        if self.pipe is not None:
-            self.pipe.close()
-        self.process = self.pipe = None
+        if self.process is not None and self._joined(patience_s) is None:
+            self.process.kill()
+            self.process.wait()
+        for end in (self.pipe, self.lifeline):
+            if end is not None:
+                end.close()
+        self.process = self.pipe = self.lifeline = None
 
-
-def serve(pipe: Connection, job: bytes) -> None:
-    """Run trials, as they come through the pipe, until it is closed."""
-    end_with_parent()
-    try:
-        program, state = cloudpickle.loads(job)
-        setup_globals()
-        Singleton.set_state(state)
-        while True:
-            number, overrides = pipe.recv()
-            pipe.send(BEGUN)
-            outcome = _run(number, overrides, program)
-            pipe.send(outcome)
-            if outcomes.kind_of(outcome.reason or "") in ENDS_PROCESS:
-                return
-    except (EOFError, OSError, KeyboardInterrupt):
-        return
-
-
-def _run(number: int, overrides: list[str], program: Program) -> Outcome:
-    """Run a trial as the job of its number."""
-    try:
-        done = jobs.run(program, jobs.composed(program, overrides, number))
-        error = None if done.status == JobStatus.COMPLETED else done._return_value
-    except BaseException as stop:  # a signal, or a config that does not compose
-        error = stop
-    if error is None:
-        return Outcome(values=_plain_numbers(done._return_value))
-    outcome = outcomes.of_exception(error)
-    if outcomes.kind_of(outcome.reason or "") == outcomes.ERROR:  # goes to the job's own log, too
-        log.error("trial %d: %s", number, outcome.reason, exc_info=None if _is_message(error) else error)
-    return outcome
-
-
-def _is_message(error: BaseException) -> bool:
-    """Whether an error is a message to the user, which a traceback would only bury."""
-    return isinstance(error, (CompactHydraException, SystemExit))
-
-
-def _plain_numbers(value: Any) -> Any:
-    """Numbers of numpy or torch as Python's own, so that the sweeper need not import their library to read them."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [_plain_numbers(element) for element in value] if isinstance(value, (list, tuple)) else value
-
-
-def end_with_parent() -> None:
-    """End this process when the sweep's has ended, however that came about; otherwise it would train on for nobody."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    def _joined(self, patience_s: float) -> int | None:
+        """The exit status of the process, negative for a signal; None where it has not ended after `patience_s`."""
+        if self.process is None:
+            return None
+        try:
+            return self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return None

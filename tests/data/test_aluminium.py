@@ -77,13 +77,9 @@ def test_cells_are_strained_lack_atoms_and_melt():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repeat": [1, 1, 1]}, r"dataset\.repeat=\[1, 1, 1\]"),
-        ({"vacancy": 1.5}, r"dataset\.vacancy=1\.5: give a share"),
-        ({"strain": 0.5}, r"dataset\.strain=0\.5"),
-        ({"steps": 0}, r"dataset\.steps=0"),
-        ({"n_train": 5}, r"dataset\.n_train=5: only 4 frames"),
-        ({"n_test": 0}, r"dataset\.n_test=0"),
-        ({"temperature": 0}, "above 0 K only"),
+        ({"repeat": [1, 1, 1]}, r"repeat=\[1, 1, 1\]: give three numbers"),
+        ({"n_train": 5}, r"n_train=5: only 4 frames"),
+        ({"test_temperatures": [300, 300.0]}, r"test_temperatures=\[300.0, 300.0\]: give each temperature once"),
     ],
 )
 def test_options_that_do_not_serve(aluminium, options, message):

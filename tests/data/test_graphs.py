@@ -1,5 +1,8 @@
 """Graphs against ASE's neighbour list, and batches against their parts."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,8 @@ from ase.neighborlist import neighbor_list
 from samples import copper_frame, ethanol_frames
 
 from mlip_sweep.data.datamodule import SeededOrder, graphs_of, training_loader
-from mlip_sweep.data.graphs import batches, collate, graph
+from mlip_sweep.data.graphs import batches, collate, estimated_edges, graph
+from mlip_sweep.errors import InputError
 
 
 @pytest.mark.parametrize("frame", [copper_frame(), ethanol_frames(1)[0]], ids=["periodic", "molecule"])
@@ -22,6 +26,35 @@ def test_neighbours_are_ases(frame, cutoff):
     assert len(mine) == len(theirs)
     assert (len(mine) > 0) == (cutoff > 2.6 or not frame.pbc.any())  # copper has no neighbour nearer
     np.testing.assert_allclose(mine[np.lexsort(mine.T)], theirs[np.lexsort(theirs.T)], atol=1e-8)
+
+
+@pytest.mark.parametrize("frame", [copper_frame(), ethanol_frames(1)[0]], ids=["periodic", "molecule"])
+@pytest.mark.parametrize("cutoff", [5.0, 15.0])
+def test_the_number_of_edges_is_known_beforehand(frame, cutoff):
+    edges, estimated = graph(frame, cutoff).edge_index.shape[1], estimated_edges(frame, cutoff)
+    assert edges <= estimated <= max(3 * edges, len(frame) ** 2)
+
+
+@pytest.mark.parametrize("cutoff", [0, -1.0, math.inf, -math.inf, math.nan])
+def test_a_cutoff_that_is_no_length_is_refused(cutoff):
+    with pytest.raises(InputError, match=r"model.cutoff=.*: give a length in Å above 0"):
+        graph(copper_frame(), cutoff)
+
+
+def test_more_edges_than_memory_holds_are_refused_before_they_are_built():
+    with pytest.raises(InputError, match=r"copper: about .* pairs of its 4 atoms .* model.cutoff=1e\+06 Å, too many"):
+        graph(copper_frame(), 1e6)
+    assert graph(ethanol_frames(1)[0], 1e6).edge_index.shape == (2, 72)  # a molecule has no more than all its pairs
+    rng = np.random.default_rng(0)
+    dense = replace(copper_frame(), atomic_numbers=np.full(20_000, 29), positions=rng.uniform(0.0, 20.0, (20_000, 3)))
+    with pytest.raises(InputError, match="too many to train on"):
+        graph(replace(dense, cell=20.0 * np.eye(3)), 15.0)
+
+
+def test_a_flat_cell_is_refused():
+    flat = np.array([[4.0, 0, 0], [0, 4.0, 0], [4.0, 4.0, 0]])
+    with pytest.raises(InputError, match=r"copper: its periodic cell vectors span 0 Å³"):
+        graph(replace(copper_frame(), cell=flat), 3.0)
 
 
 def test_collating_shifts_indices_and_keeps_labels():

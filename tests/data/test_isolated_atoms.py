@@ -30,9 +30,9 @@ def test_they_leave_the_training_set_and_give_their_energies(structures, write):
     assert (len(data.train), len(data.validation)) == (27, 3)
     assert {len(frame) for frame in (*data.train, *data.validation)} == {9}
     assert data.isolated_atom_energies == {1: -13.5, 6: -1029.5, 8: -2042.0}
-    assert data.notes == (
+    assert data.notes[0] == (
         f"frames of isolated atoms (3 of {train}) are in no set; isolated-atom energies H -13.500 eV, C -1029.500 eV, "
-        "O -2042.000 eV",
+        "O -2042.000 eV"
     )
     origins = {frame.origin for frame in (*data.train, *data.validation)}
     assert origins == {f"{train}, frame {index}" for index in range(1, 31)}  # as they are counted in the file

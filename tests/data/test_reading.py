@@ -86,6 +86,8 @@ HEADER = '1\nProperties=species:S:1:pos:R:3:forces:R:3 energy={energy} pbc="F F 
         ('1\nProperties=species:S:1:pos:R:3:forces:R:3 energy="F F" \nH 0 0 0 0 0 0\n', "bad.xyz"),
         ("", "bad.xyz: .*"),
         ("hello", "bad.xyz: ASE cannot read it"),
+        ("999999999999\n\nH 0 0 0\n", "bad.xyz, frame 0: 999999999999 atoms are promised, more than the file holds"),
+        ("1\n\nH 0 0 0\n88888888\n", "bad.xyz, frame 1: 88888888 atoms are promised"),
     ],
 )
 def test_bad_files_end_in_one_line_that_names_the_place(tmp_path, text, message):

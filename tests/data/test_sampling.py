@@ -80,7 +80,7 @@ def test_a_long_bond_breaks_at_a_multiple_of_its_length(held_by_springs):
 
 
 def test_settings_that_make_no_sense():
-    with pytest.raises(InputError, match=r"dataset.stride=0: give a number above 0"):
+    with pytest.raises(InputError, match=r"stride=0: give a number greater than 0"):
         Dynamics(stride=0)
 
 

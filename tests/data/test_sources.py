@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from samples import ROOT
 
-from mlip_sweep.data.labels import temperature_label, temperature_of
+from mlip_sweep.data.labels import check_labels, temperature_label, temperature_of
 from mlip_sweep.data.reading import read_structures
 from mlip_sweep.data.sources import check_sources, existing_file
 from mlip_sweep.errors import InputError
@@ -46,6 +46,13 @@ TRAIN = ("dataset=extxyz", "dataset.train=a.xyz")
         (["dataset=extxyz", "dataset.train='~nobody_of_this_name/a.xyz'"], "a.xyz: no such file"),
         (["dataset=3bpa", "dataset.folder=absent"], "dataset.folder=absent: no such folder"),
         (["dataset=molecule_xtb", "dataset.molecule=b.xyz"], "b.xyz: no such file"),
+        ([*TRAIN, "dataset.tests={0K: a.xyz}", "dataset.temperature=300"], "0K is no temperature above 0 K"),
+        (
+            [*TRAIN, "dataset.tests={300K: a.xyz, 300.0K: a.xyz}", "dataset.temperature=300"],
+            "300K and 300.0K are the same temperature",
+        ),
+        ([*TRAIN, "dataset.validation=" + 300 * "long"], "no such file"),
+        (["dataset=3bpa", "dataset.folder=" + 300 * "long"], "no such folder"),
         (["dataset=extxyz", "dataset.train=${absent}"], "dataset: .*absent"),
     ],
 )
@@ -89,3 +96,9 @@ def test_temperatures_are_read_from_labels():
         assert temperature_of(label) is None
     for kelvin in (0.5, 300.0, 1234.5, 2e6):
         assert temperature_of(temperature_label(kelvin)) == kelvin
+
+
+@pytest.mark.parametrize("label", ["-300K", "", "größe"])
+def test_labels_that_a_file_of_a_config_may_hold_are_refused(label):
+    with pytest.raises(InputError, match=r"^dataset\.tests: "):
+        check_labels([label], 300)

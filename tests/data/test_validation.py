@@ -2,14 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase import units
-from scipy.spatial.transform import Rotation
+from samples import copper_frame
 
-from mlip_sweep.data.reading import read_frames
-from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame, check_units
+from mlip_sweep.data.validation import check_elements, check_enough, check_frame
 from mlip_sweep.errors import InputError
-
-KCAL = units.kcal / units.mol
 
 
 def test_a_sound_frame_passes(frames):
@@ -41,84 +37,62 @@ def test_fewer_frames_than_asked_for(frames):
         check_enough(frames(20), 0, "dataset.n_train", "the file")
 
 
-def test_a_training_frame_in_a_test_set_is_found_within_the_tolerance(frames):
-    train = frames(50)
-    rng = np.random.default_rng(0)
-    for origin in train:  # many frames, so that some fall on the border of a cell of the hash
-        twin = replace(
-            origin, positions=origin.positions + rng.choice([-0.99e-6, 0.99e-6], (9, 3)), origin="test, frame 7"
-        )
-        with pytest.raises(InputError, match=rf"test, frame 7: .*tests.600K.*{origin.origin}"):
-            check_disjoint(train, {"tests.600K": [*frames(5, seed=1), twin]})
+CUBE = np.eye(3)
 
 
-def test_frames_that_only_resemble_are_kept(frames):
-    train = frames(50)
-    moved = [replace(frame, positions=frame.positions + 1e-5) for frame in train]
-    swapped = [replace(frame, atomic_numbers=np.flip(frame.atomic_numbers).copy()) for frame in train]
-    check_disjoint(train, {"validation": moved, "tests.300K": swapped})
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (0.3 * CUBE, "its periodic cell vectors span 0.027 Å³ for 4 atoms, too little"),
+        (0.01 * CUBE, "span 1e-06 Å³"),
+        ([[9, 0, 0], [0, 9, 0], [9, 9, 0]], "span 0 Å³"),
+        ([[9, 0, 0], [9, 1e-6, 0], [0, 0, 9]], "span .* Å³ for 4 atoms"),
+        ([[9, 0, 0], [9, 0, 0], [9, 0, 0]], "span .* Å³ for 4 atoms"),
+        (np.nan * CUBE, "cell is .*nan.*; give three finite vectors"),
+        (np.inf * CUBE, "cell is .*; give three finite vectors"),
+        (1e200 * CUBE, "cell is .*; give three finite vectors"),
+        (np.eye(2), "cell is .*; give three finite vectors"),
+    ],
+)
+def test_a_cell_that_is_none_is_named(cell, message):
+    with pytest.raises(InputError, match=rf"copper: .*{message}"):
+        check_frame(replace(copper_frame(), cell=np.array(cell, dtype=float)))
 
 
-@pytest.mark.parametrize("width", [0.02, 0.1])
-def test_units_of_a_known_energy_surface(frames, width):
-    sound = frames(60, width=width)
-    check_units(sound, "train.xyz")
-    hartree = [replace(frame, energy=frame.energy / units.Hartree) for frame in sound]
-    with pytest.raises(InputError, match=r"train.xyz: energies of like frames differ .*1 Hartree"):
-        check_units(hartree, "train.xyz")
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_cell_is_measured_along_its_periodic_vectors_only(frames, directions):
+    pbc = np.arange(3) < directions
+    (molecule,) = frames(1)
+    check_frame(replace(molecule, cell=9.0 * CUBE, pbc=pbc))
+    check_frame(replace(molecule, cell=np.diag([9.0 if along else 0.0 for along in pbc]), pbc=pbc))
+    with pytest.raises(InputError, match="periodic cell vectors span"):
+        check_frame(replace(molecule, cell=0.1 * CUBE, pbc=pbc))
 
 
-FILES = ["train_300K.xyz", "test_300K.xyz", "test_600K.xyz", "test_1200K.xyz"]
+@pytest.mark.parametrize("shift", [0.0, 3.61])
+def test_two_atoms_at_the_same_place_are_named(shift):
+    copper = copper_frame()
+    positions = copper.positions.copy()
+    positions[3] = positions[1] + [0.01, -shift, 0.0]  # in the next cell, too
+    with pytest.raises(InputError, match=r"copper: atoms 1 and 3 stand at the same place \(0.01 Å apart\)"):
+        check_frame(replace(copper, positions=positions))
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_units_on_3bpa(published_3bpa, file):
-    frames = read_frames(published_3bpa / file)
-    check_units(frames, file)
-    wrong = {
-        "energies in Hartree": (1 / units.Hartree, 1.0),
-        "energies in kcal/mol": (1 / KCAL, 1.0),
-        "forces in Hartree/Bohr": (1.0, units.Bohr / units.Hartree),
-        "forces in kcal/mol/Å": (1.0, 1 / KCAL),
-    }
-    for energy_factor, forces_factor in wrong.values():
-        with pytest.raises(InputError, match=r"another unit"):
-            check_units(
-                [replace(f, energy=f.energy * energy_factor, forces=f.forces * forces_factor) for f in frames], file
-            )
+@pytest.mark.parametrize("value", [1e20, -1e20, 1e300])
+def test_labels_beyond_all_that_is_known_are_named(value):
+    copper = copper_frame()
+    with pytest.raises(InputError, match=r"copper: energy is .*e\+"):
+        check_frame(replace(copper, energy=value))
+    for name in ("forces", "positions"):
+        far = getattr(copper, name).copy()
+        far[2, 1] = value
+        with pytest.raises(InputError, match=rf"copper: {name} of atom 2 are .*e\+"):
+            check_frame(replace(copper, **{name: far}))
 
 
-def test_units_that_cannot_be_told_pass(frames):
-    check_units(frames(3), "few frames")
-    both = [replace(f, energy=f.energy / KCAL, forces=f.forces / KCAL) for f in frames(60)]
-    check_units(both, "one factor on both labels, as the docstring says")
-
-
-def test_molecules_are_compared_after_rotation(frames):
-    rng = np.random.default_rng(0)
-    sound = []
-    for frame in frames(60):
-        turn = Rotation.random(rng=rng).as_matrix()
-        shift = rng.uniform(-5.0, 5.0, 3)
-        sound.append(replace(frame, positions=frame.positions @ turn.T + shift, forces=frame.forces @ turn.T))
-    check_units(sound, "turned.xyz")
-    hartree = [replace(frame, energy=frame.energy / units.Hartree) for frame in sound]
-    with pytest.raises(InputError, match=r"turned.xyz: energies of like frames differ"):
-        check_units(hartree, "turned.xyz")  # unless turned back, no two of them would be near enough to be compared
-
-
-def test_molecules_are_never_compared_with_their_mirror_images(frames):
-    (ethanol,) = frames(1)
-    rng = np.random.default_rng(0)
-    shapes = [replace(ethanol, positions=rng.uniform(0.0, 4.0, (9, 3)), forces=np.zeros((9, 3))) for _ in range(20)]
-
-    def twins(mirror):
-        """Each shape again, nearly the same, at an energy 5 eV higher that no force accounts for."""
-        return [
-            replace(f, positions=(f.positions + 0.05 * rng.standard_normal((9, 3))) * mirror, energy=f.energy + 5.0)
-            for f in shapes
-        ]
-
-    with pytest.raises(InputError, match="energies of like frames differ"):
-        check_units([*shapes, *twins([1, 1, 1])], "twins.xyz")
-    check_units([*shapes, *twins([-1, 1, 1])], "mirrored.xyz")  # no two of them are near
+def test_an_element_that_no_training_frame_has_is_named(frames):
+    train = frames(3)
+    other = replace(train[0], atomic_numbers=np.where(train[0].atomic_numbers == 8, 16, train[0].atomic_numbers))
+    check_elements([*train, other], {"tests.bulk": [other]})
+    with pytest.raises(InputError, match=r"made, frame 0: this frame of tests.bulk has S, which no training frame has"):
+        check_elements(train, {"validation": train, "tests.bulk": [other]})

@@ -25,6 +25,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from services import BIN, until, workplace
 
+from optuna_async.trials import RETRY_OF, own
+
 STUDY = "killed"
 COMMAND = [
     str(BIN / "mlip-sweep"),
@@ -116,7 +118,7 @@ def told(folder: Path, wanted: int, kills: int, events: list[str]) -> bool:
     )
     complete = [trial.number for trial in trials if trial.state == TrialState.COMPLETE]
     went_on = sum("continues" in run.data.tags for run in runs)
-    again = sum("retry_of" in trial.user_attrs for trial in trials)
+    again = sum(own(trial, RETRY_OF) is not None for trial in trials)
     books: Counts = {
         "kills": (len(events), kills),
         "complete trials": (len(complete), wanted),

@@ -26,6 +26,8 @@ from services import BIN, quiet, until, workplace
 from slurm_cluster import slurm
 from workers import SHORT
 
+from optuna_async.trials import REASON, RETRY_OF, own
+
 TRIALS = 6
 EPOCHS = 300
 OVER_LIMIT_S = 150.0  # of training alone: more than a job is given before it is told to stop
@@ -109,9 +111,9 @@ def interrupted(folder: Path, env: dict[str, str]) -> tuple[bool, float]:
         requeued = search.job(2)
         quiet(["scontrol", "requeue", requeued], env=search.env)
     trials = search.trials()
-    retries = [trial for trial in trials if trial.user_attrs.get("retry_of") == 0]
+    retries = [trial for trial in trials if own(trial, RETRY_OF) == 0]
     counts = search.counted(TRIALS, 1) | {
-        "reason of the cancelled trial": (trials[0].user_attrs.get("reason", "").partition(":")[0], "killed"),
+        "reason of the cancelled trial": ((own(trials[0], REASON) or "").partition(":")[0], "killed"),
         "complete retries of it": (sum(trial.state == TrialState.COMPLETE for trial in retries), 1),
         "same parameters": (all(trial.params == trials[0].params for trial in retries), True),
         "state of the requeued trial": (trials[2].state.name, "COMPLETE"),

@@ -11,7 +11,7 @@ from toys import LennardJones, frame_of
 
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import UNLIMITED
-from mlip_sweep.measurement.dynamics.integrators import STREAM, Langevin
+from mlip_sweep.measurement.dynamics.integrators import STREAM, Berendsen, Langevin
 from mlip_sweep.models.interface import Prediction
 
 QUIET = {"progress": False, "limits": UNLIMITED}
@@ -94,3 +94,40 @@ def test_a_replica_has_its_noise_whoever_else_is_there():
 
     np.testing.assert_allclose(run(5)[:2], run(2), rtol=0, atol=1e-12)
     assert not np.allclose(run(2)[0], run(2)[1])
+
+
+class Alone:
+    """A model by which every replica but one fails at once, so that this one is simulated alone, with its own noise."""
+
+    def __init__(self, model, replica: int):
+        self.model, self.cutoff, self.replica, self.sizes = model, model.cutoff, replica, []
+
+    def __call__(self, batch):
+        self.sizes.append(batch.n_systems)
+        prediction = self.model(batch)
+        if len(self.sizes) > 1:
+            return prediction
+        others = torch.arange(batch.n_systems) != self.replica
+        return Prediction(prediction.energy.masked_fill(others, torch.nan), prediction.forces)
+
+
+@pytest.mark.parametrize("replica", [0, 2])
+@pytest.mark.parametrize(
+    "thermostat", [None, Berendsen(150.0, 50.0), Langevin(150.0, 50.0, seed=3)], ids=["none", "berendsen", "langevin"]
+)
+def test_a_replica_moves_as_if_it_was_simulated_alone(thermostat, replica):
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True).repeat((2, 1, 1))
+    model = LennardJones(sigma=3.4, epsilon=0.0104, cutoff=6.0, onset=4.5)
+    momenta = np.random.default_rng(0).normal(0.0, 0.5, (4, len(atoms), 3))
+    settings = {"n_steps": 60, "timestep_fs": 2.0, "thermostat": thermostat, "trajectory_every": 10, **QUIET}
+    together = molecular_dynamics(model, frame_of(atoms), momenta, **settings)
+    lonely = Alone(model, replica)
+    alone = molecular_dynamics(lonely, frame_of(atoms), momenta, **settings)
+    assert lonely.sizes == [4] + [1] * 60
+    assert len(alone.snapshots[replica]) == 7
+    for one, other in zip(alone.snapshots[replica], together.snapshots[replica], strict=True):
+        assert one.step == other.step
+        np.testing.assert_allclose(one.positions, other.positions, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(one.momenta, other.momenta, rtol=0, atol=1e-8)
+    moved = np.linalg.norm(together.positions[replica] - atoms.positions, axis=1)
+    assert moved.min() > 0.01

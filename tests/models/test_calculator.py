@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.fd import calculate_numerical_forces
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from samples import architectures, copper_frame, ethanol_dataset, small_model
 
 from mlip_sweep.data.dataset import Dataset
@@ -24,6 +24,8 @@ def test_agrees_with_the_model_on_a_periodic_cell(architecture):
     found = model(graph(frame, model.cutoff))
     assert atoms.get_potential_energy() == found.energy.item()
     np.testing.assert_array_equal(atoms.get_forces(), found.forces.numpy())
+    np.testing.assert_allclose(atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5), atol=1e-7)
+    assert "stress" not in PotentialCalculator(model).results
 
 
 @pytest.mark.parametrize("architecture", architectures())

@@ -28,6 +28,7 @@ from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.errors import InputError
 from mlip_sweep.models import checkpoint
+from mlip_sweep.models.targets import residuals_of
 
 
 @pytest.fixture(params=model_configs())
@@ -99,6 +100,43 @@ def test_forces_are_the_gradient_of_the_energy_in_a_periodic_cell(periodic):
     assert forces[2, 1].item() == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=1e-6)
 
 
+def test_stress_is_the_derivative_of_the_energy_by_a_strain(periodic):
+    frame, model = periodic
+    stress = model(graph(frame, model.cutoff)).stress[0].numpy()
+    volume, h = abs(np.linalg.det(frame.cell)), 1e-5
+    for i, j in [(0, 0), (1, 2), (0, 2)]:
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[i, j] += sign * h
+            strained = dataclasses.replace(frame, positions=frame.positions @ strain, cell=frame.cell @ strain)
+            energies.append(model(graph(strained, model.cutoff)).energy.item())
+        assert stress[i, j] == pytest.approx((energies[0] - energies[1]) / (2 * h * volume), abs=1e-7)
+        assert stress[j, i] == pytest.approx(stress[i, j], abs=1e-12)
+
+
+def test_the_stress_reaches_the_parameters(periodic):
+    frame, model = periodic
+    model.train()
+    model(graph(frame, model.cutoff)).stress.square().sum().backward()
+    reached = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    assert len(reached) > 0.8 * len(list(model.parameters()))
+
+
+def test_a_molecule_among_cells_has_no_stress_and_spoils_none(periodic):
+    frame, model = periodic
+    model.train()
+    cluster = dataclasses.replace(frame, cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool), stress=None)
+    batch = collate([graph(frame, model.cutoff), graph(cluster, model.cutoff), graph(frame, model.cutoff)])
+    found = model(batch)
+    assert found.stress[1].isnan().all()
+    torch.testing.assert_close(found.stress[0], found.stress[2], rtol=0, atol=1e-10)
+    missed = residuals_of(found, batch)
+    assert missed["stress"].shape == (18,)
+    missed["stress"].square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_a_larger_cell_has_as_many_times_the_energy(periodic):
     frame, model = periodic
     doubled = dataclasses.replace(
@@ -111,6 +149,7 @@ def test_a_larger_cell_has_as_many_times_the_energy(periodic):
     one, two = model(graph(frame, model.cutoff)), model(graph(doubled, model.cutoff))
     assert two.energy.item() == pytest.approx(2 * one.energy.item(), abs=1e-8)
     assert torch.allclose(two.forces[: len(frame)], one.forces, atol=1e-8)
+    assert torch.allclose(two.stress, one.stress, atol=1e-10)
 
 
 def test_other_states_give_what_the_model_would_with_them(model):

@@ -38,18 +38,20 @@ def batch_of(n: int, seed: int = 0):
     return collate([graph(frame, 5.0) for frame in ethanol_frames(n, seed=seed)])
 
 
-def together(models, batches, states=None, backend=None):
-    """Energies of atoms and forces of each model at its own batch."""
+def together(models, batches, states=None, backend=None, virials=False):
+    """Energies of atoms and their derivatives of each model at its own batch."""
     states = states or [{}] * len(models)
-    rows = [Evaluation(*row) for row in zip(models, states, (batch.geometry() for batch in batches), strict=True)]
-    energies, forces = derive_together(rows, backend)
-    assert energies.dtype == forces.dtype == torch.float64
+    geometries = [batch.geometry() for batch in batches]
+    rows = [Evaluation(*row, virials) for row in zip(models, states, geometries, strict=True)]
+    derived = derive_together(rows, backend)
+    assert all(output.dtype == torch.float64 for output in derived)
     sizes = [len(batch.positions) for batch in batches]
-    return [(e[:n], f[:n]) for e, f, n in zip(energies, forces, sizes, strict=True)]
+    return [tuple(output[k, :n] for output in derived) for k, n in enumerate(sizes)]
 
 
-def loss_of(energies, forces, batch):
-    return (energies - 3.0).square().mean() + 10.0 * (forces - batch.forces).square().mean()
+def loss_of(batch, energies, forces, virials=None):
+    loss = (energies - 3.0).square().mean() + 10.0 * (forces - batch.forces).square().mean()
+    return loss if virials is None else loss + virials.square().mean()
 
 
 def gradients(model):
@@ -59,21 +61,21 @@ def gradients(model):
     return taken
 
 
-def assert_as_alone(models, batches, tolerance, backend=None):
-    """Energies, forces and gradients of every potential are what it gives by itself."""
+def assert_as_alone(models, batches, tolerance, backend=None, virials=False):
+    """Energies, their derivatives and gradients of every potential are what it gives by itself."""
     for model in models:
         model.eval()
-    for model, batch, got in zip(models, batches, together(models, batches, backend=backend), strict=True):
-        for one, alone in zip(got, model.derive({}, batch.geometry()), strict=True):
+    for model, batch, got in zip(models, batches, together(models, batches, None, backend, virials), strict=True):
+        for one, alone in zip(got, model.derive({}, batch.geometry(), virials), strict=True):
             assert not one.requires_grad
             torch.testing.assert_close(one, alone, rtol=tolerance, atol=tolerance)
     for model in models:
         model.train()
-    rows = together(models, batches, backend=backend)
-    sum(loss_of(*row, batch) for row, batch in zip(rows, batches, strict=True)).backward()
+    rows = together(models, batches, None, backend, virials)
+    sum(loss_of(batch, *row) for row, batch in zip(rows, batches, strict=True)).backward()
     for model, batch in zip(models, batches, strict=True):
         got = gradients(model)
-        loss_of(*model.derive({}, batch.geometry()), batch).backward()
+        loss_of(batch, *model.derive({}, batch.geometry(), virials)).backward()
         expected = gradients(model)
         assert sum(g.abs().max() > 0 for g in expected) > 0.8 * len(expected)
         for one, other in zip(got, expected, strict=True):
@@ -110,7 +112,8 @@ def test_atoms_that_see_their_own_images(architecture):
     frame = copper_frame()
     dataset = Dataset("copper", [frame], [frame], {}, [frame])
     models = [small_model(architecture, dataset, seed=k, **TINY[architecture]) for k in range(2)]
-    assert_as_alone(models, [graph(frame, 5.0)] * 2, 1e-10)
+    for virials in (False, True):
+        assert_as_alone(models, [graph(frame, 5.0)] * 2, 1e-10, virials=virials)
 
 
 @pytest.mark.parametrize("architecture", architectures())
@@ -121,7 +124,7 @@ def test_none_depends_on_the_others(architecture):
 
     def numbers_of_second():
         rows = together(models, batches)
-        sum(loss_of(*row, batch) for row, batch in zip(rows, batches, strict=True)).backward()
+        sum(loss_of(batch, *row) for row, batch in zip(rows, batches, strict=True)).backward()
         return [rows[1][0].detach(), rows[1][1].detach(), *gradients(models[1])]
 
     before = numbers_of_second()

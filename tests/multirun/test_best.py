@@ -10,7 +10,7 @@ from mlip_sweep.comparison.verdict import verdicts
 from mlip_sweep.metrics import more_is_better, objective_metric
 from mlip_sweep.multirun.best import best, record_best
 from mlip_sweep.tracking import store
-from mlip_sweep.tracking.models import local_path, log_model
+from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.read import StoredRun, stored_runs
 from mlip_sweep.tracking.run import record
 from optuna_async.config import TARGET
@@ -71,7 +71,7 @@ def sweep(uri, tmp_path, experiment, runs, sweeper, objective="loss_entropy"):
             with record(
                 uri=uri, experiment=experiment, name=name, params={"model": name}, parent_run_id=parent.run_id
             ) as rec:
-                rec.tag("model", f"models:/{log_model(rec, tmp_path / name)}")
+                rec.model(tmp_path / name)
                 rec.metrics({**metrics, objective_metric(objective): metrics[objective]})
         stored = stored_runs(uri, experiment, parent.run_id)
         config = {"objective": objective, "tracking": {"register": experiment}, "hydra": {"sweeper": sweeper}}

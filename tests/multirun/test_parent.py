@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -10,8 +11,8 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir, main
 from hydra.core.global_hydra import GlobalHydra
+from samples import ROOT
 
-from mlip_sweep.errors import InputError
 from mlip_sweep.multirun import trials
 from mlip_sweep.multirun.folder import PARENT_FILE
 from mlip_sweep.multirun.parent import SweepParent
@@ -67,7 +68,7 @@ def uri(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path, monkeypatch, uri, request):
     """A folder with a config and a job; experiments carry the test's name."""
-    experiment = request.node.name
+    experiment = re.sub(r"\W+", "_", request.node.name)
     (tmp_path / "search.yaml").write_text(CONFIG.format(uri=uri, experiment=experiment))
     (tmp_path / "search.py").write_text(JOB + MAIN)
     monkeypatch.chdir(tmp_path)
@@ -143,7 +144,7 @@ def test_a_sweep_without_one_finished_run_has_failed(project, uri):
     parent_id = json.loads(Path("sweep", PARENT_FILE).read_text())["run_id"]
     with pytest.raises(ValueError), record(uri=uri, experiment=project, name="lost", parent_run_id=parent_id):
         raise ValueError("lost")
-    with pytest.raises(InputError, match="none of its 1 runs has finished"):
+    with pytest.raises(SystemExit, match="none of its 1 runs has finished"):  # Hydra hides any other exception
         callback.on_multirun_end(cfg)
     (parent,) = stored_sweeps(uri, project)
     assert (parent.run_id, parent.status) == (parent_id, "FAILED")
@@ -223,5 +224,66 @@ def test_the_states_of_trials_reach_their_runs_wherever_the_study_is_kept(projec
 def test_an_interrupted_sweep_leaves_nothing_running(project, uri):
     subprocess.run([sys.executable, "search.py", "-m", "error=0.02,101,0.01"], capture_output=True)
     (parent,) = stored_sweeps(uri, project)
-    assert (parent.status, parent.tags["error"]) == ("FAILED", "InputError: the sweep was interrupted")
+    assert (parent.status, parent.tags["error"]) == ("KILLED", "KeyboardInterrupt")
     assert [run.status for run in stored_runs(uri, project, parent.run_id)] == ["FINISHED", "KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("tracking.register=a/b", "tracking.register='a/b': give a name without"),
+        ("tracking.experiment=../a", "tracking.experiment='../a': give a name without"),
+        ("+measurement.mine={_target_: os.system}", "measurement.mine._target_=os.system: a config may name"),
+        ("hydra.launcher._target_=os.system", "hydra.launcher._target_=os.system: a config may name"),
+    ],
+)
+def test_what_no_run_of_it_could_do_is_told_before_any_run_begins(override, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+        config = compose("run", [override, "hydra.mode=MULTIRUN"], return_hydra_config=True)
+    with pytest.raises(SystemExit, match=re.escape(f"mlip-sweep: {told}")):
+        SweepParent().on_multirun_start(config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def group(project):
+    """A config group of the project's own, of which a sweep takes what its glob finds."""
+    Path("kind").mkdir()
+    for name, times in (("alone", 1), ("apart", 2), ("both", 3)):
+        Path("kind", f"{name}.yaml").write_text(f"# @package _global_\ntimes: {times}\n")
+    return project
+
+
+def test_a_glob_over_a_group_is_a_sweep_as_any_other(group, uri, capfd):
+    run_here("-m", "+kind=glob(a*)")
+    (parent,) = stored_sweeps(uri, group)
+    assert parent.status == "FINISHED"
+    assert [run.name for run in stored_runs(uri, group, parent.run_id)] == ["alone", "apart"]
+    assert "sweep: 2 runs over kind, in sweep" in capfd.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("where", ["on_multirun_start", "on_multirun_end"])
+def test_what_goes_wrong_in_the_callback_is_no_success_and_leaves_nothing_running(project, uri, monkeypatch, where):
+    def fail(*arguments, **options):
+        raise RuntimeError("no view of postgresql://ada:secret@host/runs")
+
+    name = "save_view" if where == "on_multirun_start" else "trials.tag_runs"
+    monkeypatch.setattr(f"mlip_sweep.multirun.parent.{name}", fail)
+    with pytest.raises(SystemExit, match="RuntimeError: no view of") as caught:
+        run_here("-m", "error=0.02,0.01")
+    assert "secret" not in str(caught.value)
+    (parent,) = stored_sweeps(uri, project)
+    assert parent.status == "FAILED"
+    assert len(stored_runs(uri, project, parent.run_id)) == (0 if where == "on_multirun_start" else 2)
+
+
+def test_the_password_of_a_url_stays_in_no_file_of_hydra(project):
+    typed = ["+storage=postgresql://ada:secret@host/runs", "hydra.output_subdir=.hydra"]
+    run_here("-m", "error=0.02,0.01", *typed)
+    run_here(*typed)
+    files = [*Path("sweep").rglob("*.yaml"), *Path("single").rglob("*.yaml")]
+    assert len(files) == 1 + 2 * 3 + 3
+    texts = [file.read_text() for file in files]
+    assert not any("secret" in text for text in texts)
+    assert sum("***@host" in text for text in texts) >= 1 + 2 * 2 + 2

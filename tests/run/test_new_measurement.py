@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import open_dict
 from rich.console import Console
 from samples import installed
@@ -22,7 +23,7 @@ from optuna_async.config import TARGET
 pytestmark = pytest.mark.skipif(not installed("nequip"), reason="nequip is not installed (extra nequip)")
 METRIC = "force_on_longest_pair_eV_A"
 ENTRY = "+measurement={longest: {_target_: longest_bond.ForceOnLongestPair, power: 1.0}}"
-CHOSEN = [ENTRY, f"objective={METRIC}"]
+CHOSEN = [ENTRY, "packages=[longest_bond]", f"objective={METRIC}"]
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +84,16 @@ def test_its_settings_are_checked_before_data_is_made(composed, changed, message
 def test_its_own_check_is_asked(composed):
     with pytest.raises(InputError, match=r"measurement\.longest\.split=500K"):
         make_plan(composed(*CHOSEN, "+measurement.longest.split=500K")).read_data()
+
+
+@pytest.mark.parametrize("direction", ["minimize", "Direction.minimize", "[maximize, minimize]"])
+def test_any_search_that_has_a_direction_goes_the_right_way(composed, direction):
+    """Optuna's sweepers minimise by default, whoever has written them."""
+    cfg = composed("measurement=quick", "objective=loss_entropy")
+    with open_dict(cfg):
+        cfg.hydra = {"sweeper": {"_target_": "somebody.OptunaSweeper", "direction": yaml.safe_load(direction)}}
+    with pytest.raises(InputError, match=r"hydra\.sweeper\.direction="):
+        check_direction(cfg)
 
 
 def test_searches_that_ship_go_the_right_way():

@@ -5,6 +5,7 @@ import math
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -186,6 +187,92 @@ def test_a_checkpoint_of_another_training_is_refused(composed, tmp_path):
     with pytest.raises(InputError, match=r"hydra\.run\.dir=.*optimizer\.lr=0\.005 \(now 0\.1\).*trainer\.resume=false"):
         run(composed("optimizer.lr=0.1"), tmp_path)
     assert type(start_of(composed("optimizer.lr=0.1", "trainer.resume=false"), tmp_path)) is Fresh
+
+
+class Planted:
+    """Runs code when it is unpickled, unless nobody lets it."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return type(self.mark).touch, (self.mark,)
+
+
+@pytest.mark.parametrize("what", ["bytes", "nothing", "code", "another program", "another model"])
+def test_a_checkpoint_that_is_none_is_told_and_never_run(composed, tmp_path, lost, what):
+    folder, mark = tmp_path / "run", tmp_path / "code was run"
+    patch = lost()
+    with pytest.raises(LostNodeError):
+        run(composed(), folder)
+    patch.undo()
+    last = folder / LAST
+    content = torch.load(last, weights_only=True)
+    name, *_ = content["state_dict"]
+    match what:
+        case "bytes":
+            last.write_bytes(np.random.default_rng(0).bytes(1000))
+        case "nothing":
+            last.write_bytes(b"")
+        case "code":
+            torch.save(content | {"planted": Planted(mark)}, last)
+        case "another program":
+            torch.save({"model": content["state_dict"]}, last)
+        case "another model":
+            torch.save(content | {"state_dict": {name: content["state_dict"][name]}}, last)
+    with pytest.raises(InputError, match=r"last\.ckpt: .*remove it, or trainer\.resume=false to start over$"):
+        run(composed(), folder)
+    assert not mark.exists()
+    (folder / RECIPE).unlink()
+    with pytest.raises(InputError, match=r"no training\.yaml says what its last\.ckpt is of"):
+        run(composed(), folder)
+
+
+@pytest.mark.parametrize("file", [RECIPE, "model/config.yaml"])
+def test_a_record_in_a_folder_that_cannot_be_read_is_told(composed, tmp_path, file):
+    run(composed(), tmp_path)
+    (tmp_path / file).write_text("{")
+    with pytest.raises(InputError, match=rf"{file}: not as mlip-sweep has written it"):
+        run(composed(), tmp_path)
+
+
+def test_measuring_again_on_changed_data_is_refused_or_told(composed, tmp_path, files, caplog):
+    data = tmp_path / "mine.xyz"
+    data.write_text((files / "train.xyz").read_text())
+    cfg = composed(ACCURACY, f"dataset.train={data}", "trainer.max_epochs=1")
+    run(cfg, tmp_path / "run")
+    frames = ase.io.read(data, ":")
+    frames[0].positions[0, 0] += 0.001
+    ase.io.write(data, frames)
+    before = only_run(cfg)
+    for place in (before.run_id, str(tmp_path / "run")):
+        with pytest.raises(InputError, match=r"the data has changed since the training \(checksum .*--other-data"):
+            remeasure(place, uri=cfg.tracking.uri)
+    assert only_run(cfg) == before
+    remeasure(before.run_id, uri=cfg.tracking.uri, other_data=True)
+    assert any("the numbers are of other frames" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("objective", "gives"),
+    [
+        ("rmse_forces_300K_meV_A", True),
+        ("mae_energy_high_T_meV_atom", True),
+        ("extrapolation_slope_forces_meV_A_K", True),
+        ("wall_time/accuracy_s", True),
+        ("rmse_forces_9999K_meV_A", False),
+        ("rmse_forces_train_clean_meV_A", False),
+    ],
+)
+def test_an_objective_that_the_data_cannot_give_is_refused_before_the_training(composed, objective, gives):
+    plan = make_plan(composed(ACCURACY, f"objective={objective}"))
+    if gives:
+        plan.read_data()
+        return
+    with pytest.raises(
+        InputError, match=rf"objective={objective}: nothing on this data set gives it.*train, 300K, 1200K"
+    ):
+        plan.read_data()
 
 
 def test_a_checkpoint_of_other_data_is_refused(composed, tmp_path, files):

@@ -20,12 +20,12 @@ def sweep(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(BaseContainer, "_resolvers", own)
     state = Singleton.get_state()
 
-    def run(*overrides: str, name: str = "toy") -> Study:
+    def run(*overrides: str, name: str = "toy", main=toy_study.main) -> Study:
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", ["toy_study.py", "-m", f"hydra.sweeper.study_name={name}", *overrides])
         code = 0
         try:
-            toy_study.main()
+            main()
         except SystemExit as stop:
             code = stop.code
         out, err = capfd.readouterr()

@@ -13,6 +13,8 @@ import toy_study
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_async.trials import REASON, own
+
 DEADLINE_S = 120.0  # for what surely comes
 
 
@@ -44,7 +46,7 @@ class Study:
 
     @property
     def reasons(self) -> list[str]:
-        return [trial.user_attrs.get("reason", "").partition(":")[0] for trial in self.trials]
+        return [(own(trial, REASON) or "").partition(":")[0] for trial in self.trials]
 
     def launches(self) -> dict[int, int]:
         """How often each trial was started, by its number."""

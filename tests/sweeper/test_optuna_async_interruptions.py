@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from studies import Study, complete, start, trials, until
 
+from optuna_async.study import repeated_numbers
+from optuna_async.trials import OWNER, RETRY_OF, own
+
 X = "x=interval(0,1)"
 
 pytestmark = pytest.mark.slow
@@ -33,7 +36,11 @@ def test_a_sweep_that_is_stopped_goes_on_and_its_trials_are_tried_again_once(tmp
     until(lambda: len(list(tmp_path.glob("multirun/toy/*/hanging"))) == 2)
     workers = [int(file.read_text()) for file in tmp_path.glob("multirun/toy/*/launches")]
     first.send_signal(number)
-    first.wait()
+    out, _ = first.communicate()
+    if number == signal.SIGINT:
+        assert first.returncode == 130
+        assert "study 'toy' was interrupted; the same command goes on" in out
+        assert "Traceback" not in out
     until(lambda: all(map(gone, workers)))  # nobody trains on
     (tmp_path / "multirun" / "toy" / "go").touch()
 
@@ -43,7 +50,7 @@ def test_a_sweep_that_is_stopped_goes_on_and_its_trials_are_tried_again_once(tmp
     assert [trial.state.name for trial in lost] == ["FAIL", "FAIL"]
     assert second.reasons[:2] == ["interrupted", "interrupted"]
     assert len(complete(done)) == len(done) == 3
-    assert [trial.user_attrs.get("retry_of") for trial in done] == [0, 1, None]
+    assert [own(trial, RETRY_OF) for trial in done] == [0, 1, None]
     assert [trial.params for trial in done[:2]] == [trial.params for trial in lost]
     assert second.launches() == dict.fromkeys(range(5), 1)
 
@@ -62,7 +69,7 @@ def test_a_worker_that_is_killed_costs_its_trial_and_the_slot_goes_on(tmp_path):
     assert study.code == 0, out
     assert study.reasons[:2] == ["killed", "killed"]
     assert len(complete(study.trials)) == 4
-    assert sorted(t.user_attrs["retry_of"] for t in study.trials if "retry_of" in t.user_attrs) == [0, 1]
+    assert repeated_numbers(study.trials) == {0, 1}
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///optuna.db", "study.log"])
@@ -76,7 +83,7 @@ def test_two_sweeps_share_a_study(tmp_path, storage):
     if storage.startswith("sqlite"):
         found = trials(tmp_path)
         assert len({trial.params["x"] for trial in complete(found)}) == 12
-        owners = Counter(trial.user_attrs["owner"] for trial in found)
+        owners = Counter(own(trial, OWNER) for trial in found)
         assert sum(owners.values()) == 12
 
 

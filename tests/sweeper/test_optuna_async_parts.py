@@ -1,5 +1,6 @@
 """The sweeper's parts: search space, what an end means, which trials are abandoned."""
 
+import inspect
 import os
 import platform
 import signal
@@ -8,18 +9,24 @@ import time
 import optuna
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import ConfigCompositionException, InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from optuna_async import outcome as outcomes
+from optuna_async.config import PRUNERS, SAMPLERS, StudyAddress, without_passwords
 from optuna_async.launchers import LauncherThreads
 from optuna_async.liveness import SILENCE_S
 from optuna_async.outcome import Outcome, judged
 from optuna_async.space import Space, parse_space
+from optuna_async.storage import open_storage
 from optuna_async.study import SweepStudy
+from optuna_async.sweeper import warn_of_password
+from optuna_async.trials import OWNER, REASON, RETRY_OF, own, summary
 
 
 @pytest.mark.parametrize(
@@ -29,9 +36,16 @@ from optuna_async.study import SweepStudy
         ("a=nequip,mace", CategoricalDistribution(["nequip", "mace"])),
         ("a=1,2.5,true,null", CategoricalDistribution([1, 2.5, True, None])),
         ("a=choice('x y',[1,2],{b:3})", CategoricalDistribution(["x\\ y", "[1,2]", "{b:3}"])),
-        ("a=range(1,5)", IntDistribution(1, 5)),
-        ("a=range(1,5,step=2)", IntDistribution(1, 5, step=2)),
-        ("a=range(0.0,1.0,step=0.25)", FloatDistribution(0.0, 1.0, step=0.25)),
+        ("a=range(1,4)", IntDistribution(1, 3)),  # as in Hydra, without its end
+        ("a=range(4)", IntDistribution(0, 3)),
+        ("a=range(1,6,step=2)", IntDistribution(1, 5, step=2)),
+        ("a=range(1,7,step=2)", IntDistribution(1, 5, step=2)),
+        ("a=range(4,1,step=-1)", IntDistribution(2, 4)),
+        ("a=range(0.0,1.0,step=0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("a=range(0.1,0.4,step=0.1)", FloatDistribution(0.1, 0.3, step=0.1)),
+        ("a=tag(a,b,choice(1,2))", CategoricalDistribution([1, 2])),
+        ("a=sort(3,1,2)", CategoricalDistribution([1, 2, 3])),
+        ("a=float(interval(0,1))", FloatDistribution(0.0, 1.0)),
         ("a=interval(0,1)", FloatDistribution(0.0, 1.0)),
         ("a=int(interval(1,8))", IntDistribution(1, 8)),
         ("a=tag(log,interval(1e-4,1e-1))", FloatDistribution(1e-4, 1e-1, log=True)),
@@ -50,14 +64,104 @@ def test_the_command_line_goes_before_the_config_whatever_the_prefix():
 
 
 def test_values_come_back_as_overrides_that_mean_the_same():
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     parser = OverridesParser.create()
     space = parse_space({}, ["a='x,y',null,true,[1,'2'],1e-07,none"], None)
     values = [
         parser.parse_override(space.overrides({"a": choice})[0]).value() for choice in space.distributions["a"].choices
     ]
     assert values == ["x,y", None, True, [1, "2"], 1e-07, "none"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["a=range(3,1)"], "an empty range"),
+        (["a=range(1,3,step=0)"], "an empty range"),
+        (["a=interval(0)"], "OverrideParseException|parsing"),
+        (["a=shuffle(range(0,1000000000))"], "shuffles more than 100,000 values"),
+    ],
+)
+def test_a_sweep_of_nothing_or_of_too_much_is_refused(overrides, said):
+    with pytest.raises(ConfigCompositionException, match=f"search space: .*({said})"):
+        parse_space({}, overrides, None)
+
+
+def test_a_parameter_of_the_config_in_several_parts_is_answered_with_its_whole_name():
+    with pytest.raises(ConfigCompositionException, match=r"give each parameter by its whole name.*'optimizer.lr: "):
+        parse_space({"optimizer": {"lr": "interval(0,1)"}}, [], None)
+
+
+def test_a_grid_of_too_many_points_is_refused_before_they_are_written_down():
+    space = parse_space({}, [f"{key}=range(0,100)" for key in "abcd"], None)
+    with pytest.raises(ConfigCompositionException, match=r"a grid of 1e\+08 combinations, more than 100,000"):
+        space.grid()
+
+
+@pytest.mark.parametrize(
+    "value", ["c,d", "choice(1,2)", "a b", "it's", "[1", "${x}", "x=y", "", "model", 1, 2.5, True, None, "1e-3,"]
+)
+def test_a_value_of_a_custom_search_space_comes_back_as_one_value(value):
+    (override,) = Space({}, {}, "more").overrides({"key": value})
+    parsed = OverridesParser.create().parse_override(override)
+    assert not parsed.is_sweep_override()
+    assert parsed.value() == value
+
+
+def test_a_custom_search_space_cannot_overrule_the_command_line():
+    space = parse_space({"y": 1, "z": 2}, ["+y=7", "~d"], "module.more")
+    space.refuse_fixed({"x": 1.0, "d": 2})
+    with pytest.raises(ValueError, match=r"custom_search_space=module.more suggests y, which \+y=7 fixes"):
+        space.refuse_fixed({"x": 1.0, "y": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql+psycopg://ada:se/cr@et@host/db", "postgresql+psycopg://ada:***@host/db"),
+        ("postgresql//ada:secret@host", "postgresql//ada:***@host"),
+        ("postgresql://host/db?user=ada&password=secret&ssl=1", "postgresql://host/db?user=ada&password=***&ssl=1"),
+        ("sqlite:///optuna.db", "sqlite:///optuna.db"),
+        ("journal:///shared/a:b.log", "journal:///shared/a:b.log"),
+    ],
+)
+def test_no_password_is_shown(text, shown):
+    assert without_passwords(text) == shown
+    assert "secret" not in outcomes.of_exception(RuntimeError(f"no answer of {text}")).reason
+
+
+@pytest.mark.parametrize(
+    "storage", ["postgresql//ada:secret@host/db", "nodriver://ada:secret@host/db", "sqlite:///folder"]
+)
+def test_a_storage_that_cannot_be_opened_is_told_at_once_and_without_its_password(tmp_path, storage):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigCompositionException, match=r"hydra.sweeper.storage=\S+: \w+: ") as refused:
+        open_storage(StudyAddress(storage, "study", str(tmp_path)))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("storage", "warned"),
+    [
+        ("postgresql://ada:secret@host/db", True),
+        ("${oc.env:STUDIES}", False),
+        ("postgresql://ada@host/db", False),
+        (None, False),
+    ],
+)
+def test_a_password_in_the_config_is_warned_of_and_one_elsewhere_is_not(caplog, monkeypatch, storage, warned):
+    monkeypatch.setenv("STUDIES", "postgresql://ada:secret@host/db")
+    warn_of_password(OmegaConf.create({"hydra": {"sweeper": {"storage": storage}}}))
+    assert ("hydra.sweeper.storage='${oc.env:NAME}'" in caplog.text) == warned
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("entry", [*SAMPLERS.values(), *PRUNERS.values()], ids=[*SAMPLERS, *PRUNERS])
+def test_the_groups_hold_the_keys_of_optuna_with_its_own_defaults(entry):
+    if entry["_target_"].endswith("MOTPESampler"):
+        return
+    keywords = inspect.signature(get_class(entry["_target_"])).parameters
+    given = {key: value for key, value in entry.items() if not key.startswith("_")}
+    assert given == {key: keywords[key].default for key in given}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +173,8 @@ def test_values_come_back_as_overrides_that_mean_the_same():
         (torch.tensor(2.0), 1, None),
         (float("nan"), 1, outcomes.NOT_FINITE),
         ((1.0, float("-inf")), 2, outcomes.NOT_FINITE),
-        (None, 1, outcomes.NOT_FINITE),
+        (None, 1, outcomes.NO_VALUE),
+        (None, 2, outcomes.NO_VALUE),
         ("1.5", 1, outcomes.NOT_FINITE),
         (1.0, 2, outcomes.ARITY),
         ((1.0, 2.0), 1, outcomes.ARITY),
@@ -149,12 +254,12 @@ def test_only_trials_whose_sweep_has_gone_are_taken_up(tmp_path):
     }
     for owner, seen in owners.values():
         trial = ours.claim()
-        trial.set_user_attr("owner", owner)
+        trial.set_user_attr(OWNER, owner)
         ours.study.set_user_attr(f"seen {owner}", seen)
     assert ours.claim() is None  # the total is reached
     assert ours.close_abandoned() == [1, 2]
-    assert ours.claim().user_attrs["retry_of"] == 1
-    assert ours.claim().user_attrs["retry_of"] == 2
+    assert own(ours.claim(), RETRY_OF) == 1
+    assert own(ours.claim(), RETRY_OF) == 2
     assert ours.claim() is None
     assert ours.close_abandoned() == []  # its own
 
@@ -165,10 +270,10 @@ def test_a_trial_is_lined_up_again_once_and_then_makes_place(tmp_path):
     first = ours.claim()
     ours.tell(first.number, killed)
     second = ours.claim()
-    assert (second.params, second.user_attrs["retry_of"]) == (first.params, 0)
+    assert (second.params, own(second, RETRY_OF)) == (first.params, 0)
     ours.tell(second.number, killed)
     third = ours.claim()
-    assert "retry_of" not in third.user_attrs
+    assert own(third, RETRY_OF) is None
     assert third.params != first.params
     ours.tell(third.number, Outcome(values=[1.0]))
     assert ours.claim() is None
@@ -177,8 +282,8 @@ def test_a_trial_is_lined_up_again_once_and_then_makes_place(tmp_path):
 def test_a_retry_that_was_lined_up_before_the_process_ended_is_not_lined_up_again(tmp_path):
     ours = study(tmp_path)
     trial = ours.claim()
-    trial.set_user_attr("owner", f"{platform.node()} {os.getpid()}/1.00")
-    ours.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})  # … and killed before it could tell
+    trial.set_user_attr(OWNER, f"{platform.node()} {os.getpid()}/1.00")
+    ours.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})  # … and killed before it could tell
     ours.close_abandoned()
     assert [t.state for t in ours.trials()] == [TrialState.FAIL, TrialState.WAITING]
 
@@ -187,8 +292,64 @@ def test_a_point_of_a_grid_is_never_given_up_for_an_interruption(tmp_path):
     ours = study(tmp_path, n_trials=1, grid=True)
     for _ in range(3):
         ours.tell(ours.claim().number, Outcome(reason="interrupted: the sweep was stopped"))
-    assert [t.user_attrs.get("retry_of") for t in ours.trials()] == [None, 0, 1, 2]
+    assert [own(t, RETRY_OF) for t in ours.trials()] == [None, 0, 1, 2]
     assert len({str(t.system_attrs.get("fixed_params", t.params)) for t in ours.trials()}) == 1
+
+
+def test_fixed_parameters_of_any_name_are_no_attributes_of_the_sweeper(tmp_path):
+    names = ("owner", "reason", "retry_of")
+    space = Space({"x": FloatDistribution(0.0, 1.0)}, {name: f"{name}=alice" for name in names})
+    ours = study(tmp_path, space=space)
+    trial = ours.claim()
+    assert {name: trial.user_attrs[name] for name in names} == dict.fromkeys(
+        names, "alice"
+    )  # a custom space asks for them
+    theirs = study(tmp_path, space=space, storage=ours.storage)
+    assert theirs.close_abandoned() == []  # this process is at work
+    ours.tell(trial.number, Outcome(values=[1.0]))
+    assert [(one.reason, one.retry_of) for one in map(summary, ours.trials())] == [(None, None)]
+
+
+def test_attributes_of_studies_before_the_prefix_are_read(tmp_path):
+    ours = study(tmp_path)
+    trial = ours.study.ask()
+    trial.set_user_attr("owner", "gone 1/1.00")
+    trial.set_user_attr("retry_of", 7)
+    assert own(trial, OWNER) == "gone 1/1.00"
+    assert ours.close_abandoned() == [trial.number]
+    assert (own(ours.trials()[0], RETRY_OF), len(ours.trials())) == (7, 1)  # and is not tried a third time
+    assert own(ours.trials()[0], REASON).startswith("interrupted")
+
+
+def test_brute_force_ends_with_its_space_whoever_took_the_last_point(tmp_path):
+    parts = {
+        "space": Space({"a": CategoricalDistribution(["p", "q"]), "b": IntDistribution(0, 2)}, {}),
+        "sampler": lambda number: optuna.samplers.BruteForceSampler(seed=number),
+        "n_trials": 20,
+    }
+    ours = study(tmp_path, **parts)
+    theirs = study(tmp_path, **parts, storage=ours.storage)
+    claimed = [trial for trial in (one.claim() for one in (ours, theirs) * 10) if trial is not None]
+    assert len(claimed) == len({str(trial.params) for trial in claimed}) == 6
+    for trial in claimed[:5]:
+        ours.tell(trial.number, Outcome(values=[1.0]))
+    ours.tell(claimed[5].number, Outcome(reason="killed: signal 9"))
+    again = theirs.claim()
+    assert (again.params, own(again, RETRY_OF)) == (claimed[5].params, claimed[5].number)
+    theirs.tell(again.number, Outcome(values=[1.0]))
+    assert ours.claim() is theirs.claim() is None
+
+
+def test_two_programs_do_not_share_a_study(tmp_path):
+    ours = study(tmp_path)
+    ours.refuse_another_program("a.py")
+    ours.refuse_another_program("b.py")  # nothing has been run
+    ours.tell(ours.claim().number, Outcome(values=[1.0]))
+    ours.refuse_another_program("b.py")
+    with pytest.raises(
+        ConfigCompositionException, match=r"trials of another program, b.py; this one is a.py.*study_name="
+    ):
+        ours.refuse_another_program("a.py")
 
 
 def test_a_study_of_another_tool_is_not_taken_over(tmp_path):

@@ -13,7 +13,7 @@ from studies import complete
 
 from optuna_async.config import StudyAddress
 from optuna_async.reporting import TrialReporter
-from optuna_async.trials import read_trials
+from optuna_async.trials import RETRY_OF, own, read_trials
 
 X = "x=interval(0,1)"
 SEEDED = ["hydra.sweeper.sampler.seed=1", X]
@@ -82,7 +82,7 @@ def test_each_kind_of_failure_costs_its_trial_only(sweep):
         "is_inf": "not finite",
         "pair": "wrong number of values",
         "word": "not finite",
-        "none": "not finite",
+        "none": "no value",
         "runs_out": "out of memory",
         "gpu_runs_out": "out of memory",
         "killed": "killed",
@@ -94,7 +94,7 @@ def test_each_kind_of_failure_costs_its_trial_only(sweep):
     (done,) = complete(study.trials)
     assert done.params["kind"] == "ok"
     killed = [trial for trial in study.trials if trial.params["kind"] == "killed"]
-    assert [trial.user_attrs.get("retry_of") for trial in killed] == [None, killed[0].number]  # once more, no oftener
+    assert [own(trial, RETRY_OF) for trial in killed] == [None, killed[0].number]  # once more, no oftener
     assert len(study.trials) == len(kinds) + 1
     assert study.code == 0
     for words in ("1 done", "ValueError: a bad value", "returned nan", "signal 9", "longer than 6 s", "2 instead of 1"):
@@ -129,11 +129,11 @@ def test_a_seed_makes_a_study_reproducible_and_resuming_changes_nothing(sweep):
     assert len({t.params["x"] for t in [*whole.trials, *other.trials]}) == 7
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsgaii", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsgaii", "nsgaiii", "qmc", "cmaes"])
 def test_every_sampler_searches(sweep, sampler):
     if sampler == "cmaes" and find_spec("cmaes") is None:
         pytest.skip("the package cmaes is not installed")
-    study = sweep(f"hydra/sweeper/sampler={sampler}", *SEEDED, "y=int(range(0,4,2))", total(4))
+    study = sweep(f"hydra/sweeper/sampler={sampler}", *SEEDED, "y=range(0,6,2)", total(4))
     assert study.states == ["COMPLETE"] * 4
     assert all(0 <= t.params["x"] <= 1 and t.params["y"] in (0, 2, 4) for t in study.trials)
 
@@ -146,13 +146,17 @@ def test_a_sampler_whose_package_is_missing_is_refused_in_a_line(sweep):
     assert "Traceback" not in study.err
 
 
-def test_a_grid_visits_every_point_once_and_ends(sweep):
-    space = ["hydra/sweeper/sampler=grid", "x=choice(0.1,0.2,0.3)", "y=range(0,1)"]
+@pytest.mark.parametrize("sampler", ["grid", "brute_force"])
+def test_every_point_of_a_space_is_visited_once_and_then_the_study_ends(sweep, sampler):
+    space = [f"hydra/sweeper/sampler={sampler}", "x=choice(0.1,0.2,0.3)", "y=range(0,2)"]
     sweep(*space, total(2))
     study = sweep(*space, total(50))
     assert sorted((t.params["x"], t.params["y"]) for t in study.trials) == list(product((0.1, 0.2, 0.3), (0, 1)))
     assert study.states == ["COMPLETE"] * 6
-    refused = sweep("hydra/sweeper/sampler=grid", X, name="continuous")
+    again = sweep(*space, total(50))
+    assert (again.code, len(again.trials)) == (0, 6)
+    assert "all its 6 trials are done" in again.out
+    refused = sweep(f"hydra/sweeper/sampler={sampler}", X, name="continuous")
     assert "x is continuous, and a grid needs steps" in refused.err
 
 
@@ -187,8 +191,16 @@ def test_the_config_gives_the_space_and_the_command_line_goes_first(sweep):
     study = sweep(*params, "y=7", total(2))
     assert [set(t.params) for t in study.trials] == [{"x"}, {"x"}]
     assert [t.user_attrs["y"] for t in study.trials] == ["7", "7"]
-    changed = sweep(*params, "y=8", total(2))  # not refused, for it may be a path or a switch, but said
+    refused = sweep(*params, "y=8", total(2))  # else the old results would be shown as those of y=8
+    assert refused.code == 1
+    assert "other fixed values than now, and nothing was run" in refused.err
+    assert "hydra.sweeper.study_name=NAME" in refused.err
+    assert "y: stored y=7, now y=8" in refused.err
+    assert "2 done" not in refused.out
+    changed = sweep(*params, "y=8", total(3))  # not refused, for it may be a path or a switch, but said
+    assert changed.code == 0
     assert "y: stored y=7, now y=8" in changed.out
+    assert "all its 3 trials are done, and none is run" in sweep(*params, "y=8", total(3)).out
 
 
 def test_a_trial_can_be_pruned_from_its_own_process(sweep):
@@ -245,9 +257,19 @@ def test_jobs_of_others_are_not_overwritten(sweep, tmp_path):
             [X, "hydra.sweeper.direction=[minimize,minimize]", "hydra/sweeper/pruner=median"],
             "Optuna prunes single-objective studies only",
         ),
+        ([X, "hydra/sweeper/pruner=median", "hydra.sweeper.storage=null"], "no trial can report to the study"),
+        ([X, "hydra/launcher=joblib", "hydra.launcher.n_jobs=3"], "give hydra.sweeper.n_jobs=3 instead"),
+        ([X, "hydra/sweeper/sampler=motpe"], "hydra/sweeper/sampler=tpe"),
+        ([X, "hydra/sweeper/sampler=brute_force"], "x is continuous, and a grid needs steps"),
+        ([X, "hydra.sweeper.sampler._target_=optuna.samplers.Absent"], "hydra.sweeper.sampler: "),
+        (["hydra/sweeper/sampler=grid", "x=range(0,100000000)"], "a grid of 1e+08 combinations"),
+        (["+hydra.sweeper.params.optimizer.lr='interval(0,1)'"], "give each parameter by its whole name"),
+        ([X, "hydra.sweeper.storage=sqlite:///multirun"], "IsADirectoryError: this is a folder"),
     ],
 )
 def test_a_mistake_is_answered_in_a_line(sweep, overrides, said):
+    if "hydra/launcher=joblib" in overrides:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     study = sweep(*overrides)
     assert study.code == 1
     assert said.replace("optuna.samplers._tpe", "unexpected keyword argument 'wrong'") in study.err, study.err

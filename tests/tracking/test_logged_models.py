@@ -1,7 +1,7 @@
 import pytest
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.tracking.models import local_path, log_model, register
+from mlip_sweep.tracking.models import local_path, register
 from mlip_sweep.tracking.run import record
 
 
@@ -16,12 +16,12 @@ def checkpoint(tmp_path):
 
 def test_logged_model_comes_back_by_every_name(uri, checkpoint):
     with record(uri=uri, experiment="models", name="first") as rec:
-        first = log_model(rec, checkpoint)
+        first = rec.model(checkpoint)
     assert register(uri, "ethanol", first, alias="best") == "1"
 
     (checkpoint / "checkpoint.pt").write_bytes(b"better weights")
     with record(uri=uri, experiment="models", name="second") as rec:
-        second = log_model(rec, checkpoint)
+        second = rec.model(checkpoint)
     assert local_path("models:/ethanol@best", uri).joinpath("checkpoint.pt").read_bytes() == b"weights"
     assert register(uri, "ethanol", second, alias="best") == "2"
 

@@ -117,21 +117,33 @@ def test_pruned_trial_is_killed_not_failed(uri):
     assert (run.status, run.tags["pruned"]) == ("KILLED", "at epoch 3")
 
 
-def test_sigterm_kills_the_run_and_the_handler_before_comes_back(uri):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_kills_the_run_and_the_handler_before_comes_back(uri, name):
     def before(number, frame):
         raise AssertionError("the handler before must not run inside the record")
 
-    original = signal.signal(signal.SIGTERM, before)
+    number = signal.Signals[name]
+    original = signal.signal(number, before)
     try:
         with pytest.raises(SystemExit) as caught, record(uri=uri, experiment="runs", name="terminated") as rec:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
-        assert caught.value.code == 128 + signal.SIGTERM
-        assert signal.getsignal(signal.SIGTERM) is before
+        assert caught.value.code == 128 + number
+        assert signal.getsignal(number) is before
     finally:
-        signal.signal(signal.SIGTERM, original)
+        signal.signal(number, original)
     run = stored(uri, rec.run_id)
-    assert (run.status, run.tags["error"]) == ("KILLED", "stopped by SIGTERM")
+    assert (run.status, run.tags["error"]) == ("KILLED", f"stopped by {name}")
+
+
+def test_a_run_under_nohup_outlives_its_terminal(uri):
+    original = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with record(uri=uri, experiment="runs", name="under nohup") as rec:
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, original)
+    assert stored(uri, rec.run_id).status == "FINISHED"
 
 
 def test_metrics_of_lightning_all_arrive(uri):
@@ -173,17 +185,23 @@ def test_children_are_found_by_their_parent(uri):
     assert [run.name for run in stored_runs(uri, "family")] == ["seed=0", "seed=1", "alone"]
 
 
-def test_run_of_a_killed_process_is_closed_and_a_living_one_is_not(uri):
+def test_the_next_run_closes_that_of_a_killed_process_and_no_other(uri):
     child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     tags = environment.process_tags(child.pid)
-    store.client(uri).create_run(store.experiment_id(uri, "abandoned"), tags=tags, run_name="killed")
+    experiment_id = store.experiment_id(uri, "abandoned")
+    store.create_run(uri, experiment_id, "killed", tags)
+    store.create_run(uri, experiment_id, "elsewhere", {**tags, "system.host": "another-host"})
+    store.create_run(uri, experiment_id, "sweep", {**tags, "kind": "sweep"})  # others may work at it
     assert close_abandoned(uri, "abandoned") == []
     child.kill()
     child.wait()
-    with record(uri=uri, experiment="abandoned", name="alive"):
-        assert close_abandoned(uri, "abandoned") == ["killed"]
-        killed, alive = stored_runs(uri, "abandoned")
-        assert (killed.status, alive.status) == ("FAILED", "RUNNING")
+    with (
+        record(uri=uri, experiment="abandoned", name="alive"),
+        record(uri=uri, experiment="abandoned", name="another"),
+    ):
+        states = {run.name: run.status for run in stored_runs(uri, "abandoned")}
+    assert states == {"killed": "FAILED", "elsewhere": "RUNNING", "alive": "RUNNING", "another": "RUNNING"}
+    assert close_abandoned(uri, "abandoned", sweeps=True) == ["sweep"]
 
 
 def test_a_process_number_that_was_used_again_is_another_process():

@@ -1,5 +1,8 @@
 import multiprocessing
+import shutil
+import sqlite3
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -40,7 +43,9 @@ def test_relative_store_is_taken_from_the_current_folder(tmp_path, monkeypatch):
     assert store.resolve("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "uri", ["mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///", "sqlite:///:memory:", "http://", "http://host:x"]
+)
 def test_other_stores_are_refused(uri):
     with pytest.raises(InputError, match=r"tracking\.uri"):
         store.resolve(uri)
@@ -59,10 +64,44 @@ def test_deleted_experiment_is_named(uri):
         store.experiment_id(uri, "gone")
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path):
-    (tmp_path / "notes.db").write_text("these are notes, not a database" * 100)
-    with pytest.raises(InputError, match=r"notes\.db.*move the file away"):
-        store.prepare(f"sqlite:///{tmp_path}/notes.db")
+def spoil(statement):
+    """A function that makes a store of a file, by a statement of SQL that spoils it."""
+
+    def spoiled(file, sound):
+        shutil.copy(sound, file)
+        with closing(sqlite3.connect(file)) as database:
+            database.execute(statement)
+            database.commit()
+
+    return spoiled
+
+
+SPOILED = {
+    "notes": (lambda file, sound: file.write_text("these are notes, not a database" * 100), "file is not a database"),
+    "cut off": (lambda file, sound: file.write_bytes(sound.read_bytes()[:5000]), "malformed"),
+    "a folder": (lambda file, sound: file.mkdir(), "unable to open database file"),
+    "below a file": (lambda file, sound: file.parent.write_text(""), "choose a folder"),
+    "another's": (spoil("drop table experiments"), "experiments"),
+    "of a newer MLflow": (spoil("update alembic_version set version_num = 'f00'"), "f00.*mlflow db upgrade"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_file_that_cannot_be_a_store_is_named_at_once(tmp_path, uri, kind):
+    make, told = SPOILED[kind]
+    file = tmp_path / "below" / "spoiled.db"
+    if kind != "below a file":
+        file.parent.mkdir()
+    make(file, Path(uri.removeprefix("sqlite:///")))
+    with pytest.raises(InputError, match=rf"spoiled\.db'.*{told}") as caught:
+        store.prepare(f"sqlite:///{file}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_for_artifacts_that_cannot_be_a_folder_is_named(uri):
+    store.client(uri).create_experiment("blocked", f"{uri.replace('sqlite', 'file')}/files")  # inside the database file
+    with pytest.raises(InputError, match=r"mlflow\.db/files: .*figures and models go there"):
+        store.experiment_id(uri, "blocked")
 
 
 @pytest.fixture
@@ -100,3 +139,15 @@ def test_a_server_that_refuses_is_explained(refusing_server, status, remedy):
 def test_a_server_that_is_not_there_is_explained(refusing_server):
     with pytest.raises(InputError, match="cannot be reached"):
         store.prepare("http://127.0.0.1:9")
+
+
+def test_a_store_that_lacks_a_table_is_told_in_a_line(tmp_path, uri):
+    spoil("drop table runs")(tmp_path / "spoiled.db", Path(uri.removeprefix("sqlite:///")))
+    spoiled = f"sqlite:///{tmp_path}/spoiled.db"
+    for asked in (
+        lambda: stored_runs(spoiled),
+        lambda: store.create_run(spoiled, store.experiment_id(spoiled, "new"), "run", {}),
+    ):
+        with pytest.raises(InputError, match=r"the store sqlite:.*spoiled\.db: .*runs.*; mend it") as caught:
+            asked()
+        assert "\n" not in str(caught.value)

@@ -44,8 +44,8 @@ def test_the_kind_that_somebody_chose_stays(uri, chosen):
     assert tags_of(uri, name)["mlflow.experimentKind"] == (chosen or "custom_model_development")
 
 
-def test_every_experiment_has_a_view_of_all_runs(uri):
-    sweep = open_sweep(uri, "all", "grid", tags={}, config="")
+def test_every_experiment_has_a_view_of_all_runs(uri, tmp_path):
+    sweep = open_sweep(uri, "all", "grid", tags={}, config="", folder=tmp_path)
     for run in ("first", "second"):
         with record(uri=uri, experiment="all", name=run, parent_run_id=sweep.run_id) as rec:
             pass
@@ -87,8 +87,8 @@ def test_a_view_that_somebody_changed_stays(uri):
     assert tags_of(uri, "changed")[TAG + "all_runs"] == "mine"
 
 
-def test_a_saved_view_is_a_filter_an_order_and_columns_which_mlflow_understands(uri):
-    sweep = open_sweep(uri, "views", "grid", tags={}, config="")
+def test_a_saved_view_is_a_filter_an_order_and_columns_which_mlflow_understands(uri, tmp_path):
+    sweep = open_sweep(uri, "views", "grid", tags={}, config="", folder=tmp_path)
     for width, error in (("8", 0.3), ("16", 0.1), ("32", 0.2)):
         with record(
             uri=uri, experiment="views", name=width, params={"width": width}, parent_run_id=sweep.run_id
@@ -108,8 +108,8 @@ def test_a_saved_view_is_a_filter_an_order_and_columns_which_mlflow_understands(
     assert [run.info.run_name for run in runs] == ["16", "32", "8"]
 
 
-def test_the_page_of_a_sweep_is_its_view_and_that_of_a_run_is_its_own(uri):
-    sweep = open_sweep(uri, "pages", "grid", tags={}, config="")
+def test_the_page_of_a_sweep_is_its_view_and_that_of_a_run_is_its_own(uri, tmp_path):
+    sweep = open_sweep(uri, "pages", "grid", tags={}, config="", folder=tmp_path)
     pages = f"#/experiments/{sweep.experiment_id}/runs"
     own = f"{pages}/{sweep.run_id}?workflowType=machine_learning"
     assert store.page_of(uri, sweep.run_id) == own  # of a sweep of an earlier version

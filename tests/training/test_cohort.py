@@ -1,5 +1,6 @@
 """Trainings that go in step: each member's numbers are those that it has alone, and what happens to one is its own."""
 
+import dataclasses
 import os
 import signal
 from functools import partial
@@ -7,10 +8,11 @@ from functools import partial
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
-from samples import architectures, ethanol_dataset, small_model
+from samples import architectures, copper_frame, ethanol_dataset, small_model
 from test_fit import RECIPES, recipe, settings
 
 from mlip_sweep import clock
+from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.models import rescaling
 from mlip_sweep.models.targets import residuals
@@ -29,13 +31,14 @@ def train(
     callbacks=(),
     dtype="float64",
     rescale=rescaling.forces_rms,
+    dataset=DATASET,
     **changes,
 ):
     """A whole training of one member, or of a run alone."""
-    model = small_model(architecture, DATASET, seed=seed, dtype=dtype, rescale=rescale)
+    model = small_model(architecture, dataset, seed=seed, dtype=dtype, rescale=rescale)
     if (member := membership()) is not None:
         member.share(model)
-    graphs = [DATASET.graphs(split, model.cutoff) for split in ("train", "validation")]
+    graphs = [dataset.graphs(split, model.cutoff) for split in ("train", "validation")]
     chosen = settings(resume=False, **changes)
     kept = fit(model, *graphs, recipe(name), chosen, seed=0, folder=folder, callbacks=callbacks)
     return model, kept
@@ -61,6 +64,24 @@ def test_a_member_equals_the_run_alone_whatever_the_others_do(architecture, tmp_
         alone, kept_alone = train(tmp_path / f"alone{place}", architecture=architecture, **plan)
         assert kept.epoch == kept_alone.epoch
         assert kept.validation_loss == pytest.approx(kept_alone.validation_loss, rel=1e-9)
+        for ours, its in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours, its, rtol=1e-9, atol=1e-10)
+
+
+def test_members_that_learn_stresses_equal_the_runs_alone(tmp_path):
+    """Some frames have a label of it and some have none."""
+    frame = copper_frame()
+    frames = [
+        dataclasses.replace(
+            frame, positions=frame.positions * scale, cell=frame.cell * scale, stress=frame.stress if labelled else None
+        )
+        for scale, labelled in [(0.97, True), (0.98, False), (0.99, True), (1.0, False), (1.01, False), (1.02, True)]
+    ]
+    copper = Dataset("copper", frames, [frame], {}, frames)
+    works = [partial(train, tmp_path / f"member{seed}", seed, dataset=copper, batch_size=2) for seed in range(3)]
+    models = [model for model, _ in together(works)]
+    for seed, model in enumerate(models):
+        alone, _ = train(tmp_path / f"alone{seed}", seed, dataset=copper, batch_size=2)
         for ours, its in zip(model.parameters(), alone.parameters(), strict=True):
             torch.testing.assert_close(ours, its, rtol=1e-9, atol=1e-10)
 

@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.trainer.connectors.callback_connector import _CallbackConnector
 from samples import architectures, ethanol_dataset, small_model
 
 from mlip_sweep.config import TrainerSettings
@@ -14,7 +15,7 @@ from mlip_sweep.data.datamodule import evaluation_loader, graphs_of
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.training.averaging import ExponentialAverage, StochasticAverage
-from mlip_sweep.training.fit import Recipe, fit
+from mlip_sweep.training.fit import LAST, Recipe, fit
 from mlip_sweep.training.loss import MeanSquares, weighted_loss
 from mlip_sweep.training.metrics import VALIDATION_LOSS
 from mlip_sweep.training.muon import MuonAndAdam
@@ -80,7 +81,7 @@ def settings(**changes) -> TrainerSettings:
 
 def recipe(name: str = "none") -> Recipe:
     parts = {part: make() for part, make in RECIPES[name].items()}
-    loss = weighted_loss({"energy": 1.0, "forces": 1000.0})
+    loss = weighted_loss({"energy": 1.0, "forces": 1000.0, "stress": 100.0})
     optimizer = parts.pop("optimizer", partial(torch.optim.Adam, lr=0.01, amsgrad=True, fused=True))
     return Recipe(optimizer, loss, loss, **parts)
 
@@ -173,6 +174,37 @@ def test_averages_are_the_means_they_claim_to_be(architecture, tmp_path):
     assert averaging.updates == EPOCHS // 2
     for value, average in zip(expected, averaging.state_dict()["average"], strict=True):
         torch.testing.assert_close(average, value)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+@pytest.mark.parametrize("name", ["ema", "swa"])
+@pytest.mark.parametrize("first", [False, True], ids=["checkpoint last", "checkpoint first"])
+def test_a_checkpoint_holds_the_raw_weights_and_the_average_apart(name, architecture, first, tmp_path, monkeypatch):
+    """One that was written while the average stood in for the raw weights would go on from the average."""
+
+    class Collect(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.raw = [p.detach().clone() for p in pl_module.parameters()]
+
+    if first:  # Lightning runs it last
+        order = _CallbackConnector._reorder_callbacks
+        checkpoint_first = staticmethod(lambda callbacks: sorted(order(callbacks), key=is_no_checkpoint))
+        monkeypatch.setattr(_CallbackConnector, "_reorder_callbacks", checkpoint_first)
+    collect = Collect()
+    model, _ = train(tmp_path, name, architecture, callbacks=[collect])
+    saved = torch.load(tmp_path / LAST, weights_only=True)
+    weights = [saved["state_dict"][key] for key, _ in model.named_parameters(prefix="model")]
+    (average,) = (state["average"] for state in saved["callbacks"].values() if "average" in state)
+    assert all(torch.equal(one, other) for one, other in zip(weights, collect.raw, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(weights, average, strict=True))
+    kept = saved["callbacks"]["KeepBest"]
+    assert kept["epoch"] == EPOCHS - 1  # so that what is kept is the average of the end
+    assert all(torch.equal(one, other) for one, other in zip(kept["weights"], average, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), average, strict=True))
+
+
+def is_no_checkpoint(callback):
+    return not isinstance(callback, Checkpoint)
 
 
 def test_exponential_average_follows_its_formula():

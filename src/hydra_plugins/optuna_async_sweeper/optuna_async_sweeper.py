@@ -1,5 +1,6 @@
 """The sweeper class that Hydra looks for. Imported at every start of Hydra, so it leaves Optuna to the sweep itself."""
 
+import sys
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
@@ -35,9 +36,18 @@ class OptunaAsyncSweeper(Sweeper):
         Raises:
             CompactHydraException: The settings are unusable, too many trials failed, or every trial failed; Hydra shows
                 it as one line.
+            SystemExit: Ctrl-C; status 130.
         """
         if self._program is None:
             raise RuntimeError("Hydra calls setup() before sweep()")
-        from optuna_async.sweeper import sweep
+        try:
+            from optuna_async.sweeper import sweep
 
-        sweep(self._settings, self._program, arguments)
+            sweep(self._settings, self._program, arguments)
+        except KeyboardInterrupt as interrupt:
+            sys.last_value = interrupt  # as for one that nobody catches: what runs at the end of Python looks there
+            name = self._settings.study_name or self._program.config.hydra.job.name
+            kept = self._settings.storage is not None
+            after = "the same command goes on" if kept else "nothing is kept with hydra.sweeper.storage=null"
+            print(f"study {name!r} was interrupted; {after}", file=sys.stderr)
+            raise SystemExit(130) from None

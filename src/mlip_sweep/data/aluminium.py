@@ -6,34 +6,39 @@ whose cells are random too: strained, with vacancies, molten.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Any
 
 import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
 from ase.md.langevin import Langevin
+from pydantic import Field, NonNegativeInt
 
 from mlip_sweep.bars import bar
-from mlip_sweep.data.assembly import NO_NOISE, assemble
+from mlip_sweep.data.assembly import assemble
 from mlip_sweep.data.cache import cached
 from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.labels import temperature_label
+from mlip_sweep.data.generated import Count, FrictionPerFs, Kelvin, TimestepFs, generated_sets
 from mlip_sweep.data.reading import frame_of, read_structures
 from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
-from mlip_sweep.data.validation import check_seed, generated_sets
-from mlip_sweep.errors import InputError
+from mlip_sweep.data.subsets import NO_NOISE, Noise
+from mlip_sweep.errors import SettingError
+from mlip_sweep.settings import Name, OnePath, checked_arguments, settings
 
 FORMAT = 1  # of the cached file, and of the way its contents are computed: raise it whenever either changes
 REFERENCE = {"method": "EMT"}
 LATTICE_CONSTANT = 4.0  # Å
 MELT_K = 3000.0
 
+Share = Annotated[float, Field(ge=0, le=1)]
 
-@dataclass(frozen=True)
+
+@settings
 class Disorder:
     """How the disordered cells are made.
 
@@ -47,40 +52,33 @@ class Disorder:
         steps: Number of time steps at the temperature, and before that, where the cell is melted, at 3000 K.
     """
 
-    repeat: tuple[int, int, int] = (2, 2, 2)
-    strain: float = 0.02
-    vacancy: float = 0.25
-    molten: float = 0.25
-    timestep_fs: float = 2.0
-    friction_per_fs: float = 0.02
-    steps: int = 100
+    repeat: Annotated[Sequence[Annotated[int, Field(ge=1, le=20)]], Field(min_length=3, max_length=3)] = (2, 2, 2)
+    strain: Annotated[float, Field(ge=0, le=0.1)] = 0.02
+    vacancy: Share = 0.25
+    molten: Share = 0.25
+    timestep_fs: TimestepFs = 2.0
+    friction_per_fs: FrictionPerFs = 0.02
+    steps: Count = 100
 
     def __post_init__(self) -> None:
-        if len(self.repeat) != 3 or min(self.repeat) < 1 or int(np.prod(self.repeat)) < 2:
-            raise InputError(f"dataset.repeat={list(self.repeat)}: give three numbers from 1, not all of them 1")
-        for name in ("vacancy", "molten"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"dataset.{name}={getattr(self, name)}: give a share between 0 and 1")
-        if not 0.0 <= self.strain <= 0.1:
-            raise InputError(f"dataset.strain={self.strain}: give a number between 0 and 0.1")
-        for name in ("timestep_fs", "friction_per_fs", "steps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"dataset.{name}={getattr(self, name)}: give a number above 0")
+        if max(self.repeat) == 1:
+            raise SettingError(f"repeat={list(self.repeat)}: give three numbers from 1, not all of them 1")
 
 
+@checked_arguments
 def aluminium_emt(
     *,
-    name: str,
-    seed: int,
-    cache: str | Path,
-    temperature: float = 300.0,
-    test_temperatures: Sequence[float] = (300.0, 900.0, 1500.0),
-    n_pool: int = 40,
-    n_validation: int = 10,
-    n_test: int = 20,
-    n_train: int | None = None,
-    noise: Mapping[str, float] = NO_NOISE,
-    **disorder: object,
+    name: Name,
+    seed: NonNegativeInt,
+    cache: OnePath,
+    temperature: Kelvin = 300.0,
+    test_temperatures: Sequence[Kelvin] = (300.0, 900.0, 1500.0),
+    n_pool: Count = 40,
+    n_validation: Count = 10,
+    n_test: Count = 20,
+    n_train: Count | None = None,
+    noise: Noise = NO_NOISE,
+    **disorder: Any,
 ) -> Dataset:
     """Periodic cells of aluminium, each at the end of a trajectory of its own, labelled by EMT.
 
@@ -94,31 +92,29 @@ def aluminium_emt(
         n_validation: How many validation frames are computed.
         n_test: How many frames of each test set are computed.
         n_train: How many training frames are used; None means all of them.
-        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        noise: The noise on the labels.
         **disorder: The attributes of `Disorder`.
 
     Raises:
         InputError: An option is out of range.
     """
-    check_seed(seed)
-    settings = {**disorder, "repeat": tuple(disorder.get("repeat", Disorder.repeat))}  # type: ignore[arg-type]
-    cells = Disorder(**settings)  # type: ignore[arg-type]
-    labels = [temperature_label(kelvin) for kelvin in test_temperatures]
+    cells = Disorder(**disorder)
     sets = generated_sets(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
-    frames = _cached_frames(sets, cells, seed, Path(cache), name)
+    frames = _cached_frames(sets, cells, seed, cache, name)
+    checksums = {f"EMT {name}, {label}": frames_checksum(part) for label, part in frames.items()}
     return assemble(
         name=name,
-        pool=frames["train"],
-        validation=frames["validation"],
-        tests={label: frames[label] for label in labels},
+        pool=frames.pop("train"),
+        validation=frames.pop("validation"),
+        tests=frames,
         training_temperature=float(temperature),
         seed=seed,
         n_train=n_train,
         noise=noise,
         isolated=isolated_atom_labels([13], REFERENCE["method"]),
-        checksums={f"EMT {name}, {label}": frames_checksum(part) for label, part in frames.items()},
+        checksums=checksums,
         reference=REFERENCE,
     )
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.duplicates import check_disjoint
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.labels import check_labels
-from mlip_sweep.data.subsets import split_off, subset, with_label_noise
-from mlip_sweep.data.validation import check_disjoint, check_enough, check_frame
+from mlip_sweep.data.ranges import notes_on_labels
+from mlip_sweep.data.subsets import LabelNoise, split_off, subset, with_label_noise
+from mlip_sweep.data.validation import check_elements, check_enough, check_frame
 from mlip_sweep.errors import InputError
-
-NO_NOISE: Mapping[str, float] = {"forces_sigma": 0.0, "energy_sigma": 0.0}
 
 
 def hold_out(frames: Sequence[Frame], n_validation: int, seed: int, place: str) -> tuple[list[Frame], list[Frame]]:
@@ -43,7 +43,7 @@ def assemble(
     training_temperature: float | None,
     seed: int,
     n_train: int | None,
-    noise: Mapping[str, float],
+    noise: LabelNoise,
     isolated: Mapping[int, float],
     checksums: Mapping[str, str],
     reference: Mapping[str, Any] | None = None,
@@ -63,20 +63,23 @@ def assemble(
         training_temperature: The temperature of the training frames (K), or None where they have none.
         seed: The seed of the subset and the noise.
         n_train: How many training frames are drawn from the pool; None means all of them.
-        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        noise: The noise on the labels.
         isolated: Atomic number to the energy of the isolated atom, eV.
         checksums: The name of each source and the SHA-256 of what was read or computed.
         reference: How the labels can be computed again (see `Dataset`), or None where they cannot.
         notes: What a reader has to know about the frames, one line each.
 
     Raises:
-        InputError: A frame does not pass its checks, the label of a test set is not allowed (see
-            `mlip_sweep.data.labels.check_labels`), or more frames are asked for than there are.
+        InputError: A frame does not pass its checks or stands in two sets, an element is in no training frame, the
+            label of a test set is not allowed (see `mlip_sweep.data.labels.check_labels`), or more frames are asked for
+            than there are.
     """
     check_labels(tests, training_temperature)
     for frame in (*pool, *validation, *(frame for part in tests.values() for frame in part)):
         check_frame(frame)
-    check_disjoint(pool, {"validation": validation, **{f"tests.{label}": part for label, part in tests.items()}})
+    others = {"validation": validation, **{f"tests.{label}": part for label, part in tests.items()}}
+    check_elements(pool, others)
+    check_disjoint({"train": pool, **others})
     indices = subset(pool, n_train, seed)
     noisy_pool, noisy_validation = with_label_noise(pool, validation, noise, seed)
     train_clean = [pool[index] for index in indices]
@@ -90,5 +93,5 @@ def assemble(
         isolated_atom_energies=dict(isolated),
         checksums=dict(checksums),
         reference=None if reference is None else dict(reference),
-        notes=notes,
+        notes=(*notes, *notes_on_labels(pool, others, isolated)),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from mlip_sweep.data.sources import expanded
 from mlip_sweep.errors import InputError
 
 KEY_LENGTH = 20  # hexadecimal digits of the SHA-256 that stand in a file's name
@@ -40,7 +41,7 @@ def cached(
     """
     recipe = json.dumps(determined_by, sort_keys=True)
     key = hashlib.sha256(recipe.encode()).hexdigest()[:KEY_LENGTH]
-    path = Path(folder).expanduser() / f"{name}-{key}{suffix}"
+    path = expanded(folder) / f"{name}-{key}{suffix}"
     recipe_path = path.with_name(f"{name}-{key}.recipe")
 
     def make_with_recipe(unfinished: Path) -> None:
@@ -68,15 +69,17 @@ def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     Raises:
         InputError: The folder cannot be written.
     """
-    if path.exists():
-        return path
     try:
+        if path.exists():
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock")):
             if not path.exists():  # another process may have written it while this one waited
                 _make(path, make)
-    except PermissionError as error:
-        raise InputError(f"dataset.cache={path.parent}: cannot be written; choose another") from error
+    except OSError as error:
+        raise InputError(
+            f"dataset.cache={path.parent}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
     return path
 
 

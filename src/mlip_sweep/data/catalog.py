@@ -7,6 +7,7 @@ import pooch
 
 from mlip_sweep.data.cache import made_once
 from mlip_sweep.data.checksums import git_blob_id
+from mlip_sweep.data.sources import expanded
 from mlip_sweep.errors import InputError
 
 TIMEOUT_S = 60.0
@@ -84,9 +85,9 @@ def published_file(name: str, file: str, cache: Path, folder: Path | None = None
     entry = CATALOG[name]
     if folder is None:
         address = f"{entry.address}/{file}"
-        path = made_once(cache.expanduser() / name / file, lambda target: _download(address, target, name))
+        path = made_once(expanded(cache) / name / file, lambda target: _download(address, target, name))
     else:
-        path = folder.expanduser() / file
+        path = expanded(folder) / file
         if not path.is_file():
             raise InputError(f"dataset.folder={folder}: has no {file}; put {', '.join(entry.blob_ids)} there")
     if verify and (blob_id := git_blob_id(path)) != entry.blob_ids[file]:

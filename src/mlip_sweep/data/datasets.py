@@ -1,37 +1,40 @@
 """Data sets from files: your own (`dataset=extxyz`) and published ones (`dataset=3bpa`, `dataset=acetylacetone`)."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import Annotated, Any
 
-from mlip_sweep.data.assembly import NO_NOISE, assemble, hold_out
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from mlip_sweep.data.assembly import assemble, hold_out
 from mlip_sweep.data.catalog import CATALOG, published_file
 from mlip_sweep.data.checksums import file_checksum
+from mlip_sweep.data.consistency import check_files
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.isolated_atoms import isolated_atom_energies, read_apart, taken_out
 from mlip_sweep.data.reading import read_frames
 from mlip_sweep.data.sources import existing_file, own_files
-from mlip_sweep.data.subsets import split_off
+from mlip_sweep.data.subsets import NO_NOISE, Noise, split_off
 from mlip_sweep.data.validation import check_enough
-from mlip_sweep.data.validation import check_units as check_units_of
 from mlip_sweep.errors import InputError
+from mlip_sweep.settings import Name, OnePath, checked_arguments
 
 
+@checked_arguments
 def extxyz(
     *,
-    name: str,
-    train: str | Path | None,
-    seed: int,
-    tests: Mapping[str, str | Path] | None = None,
-    validation: str | Path | None = None,
-    n_validation: int | None = None,
-    validation_fraction: float = 0.1,
+    name: Name,
+    train: Any,
+    seed: NonNegativeInt,
+    tests: Any = None,
+    validation: Any = None,
+    n_validation: PositiveInt | None = None,
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     energy_key: str = "energy",
     forces_key: str = "forces",
-    isolated_atoms: str | Path | Mapping[str, float] | None = None,
-    temperature: float | None = None,
+    isolated_atoms: Any = None,
+    temperature: Any = None,
     check_units: bool = True,
-    n_train: int | None = None,
-    noise: Mapping[str, float] = NO_NOISE,
+    n_train: PositiveInt | None = None,
+    noise: Noise = NO_NOISE,
 ) -> Dataset:
     """Your own labelled structures, in eV, Å and eV/Å: extended xyz, or anything else that ASE reads.
 
@@ -50,9 +53,10 @@ def extxyz(
             preferred to the energies of isolated atoms among the frames of the files, which are in no set.
         temperature: The temperature of the training frames, K. It has to be known where the label of a test set names
             a temperature.
-        check_units: Whether energies and forces that do not belong together are refused.
+        check_units: Whether energies and forces that do not belong together, or not with those of the training
+            file, are refused (see `mlip_sweep.data.consistency`).
         n_train: How many training frames are used; None means all of them.
-        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        noise: The noise on the labels.
 
     Raises:
         InputError: An option is out of range, a file cannot be used, or isolated atoms disagree.
@@ -60,8 +64,6 @@ def extxyz(
     files = own_files(
         train=train, tests=tests, validation=validation, isolated_atoms=isolated_atoms, temperature=temperature
     )
-    if not 0.0 < validation_fraction < 1.0:
-        raise InputError(f"dataset.validation_fraction={validation_fraction}: give a number between 0 and 1")
     read = {
         option: read_apart(path, energy_key, forces_key)
         for option, path in files.items()
@@ -79,9 +81,7 @@ def extxyz(
         _, held_out = split_off(held_out, n_validation, seed)
     test_frames = {str(label): frames[f"dataset.tests.{label}"] for label in tests or {}}
     if check_units:
-        check_units_of(pool, str(train))
-        for label, labelled in test_frames.items():
-            check_units_of(labelled, str(files[f"dataset.tests.{label}"]))
+        check_files({str(files[option]): labelled for option, labelled in frames.items()})
     return assemble(
         name=name,
         pool=pool,
@@ -97,16 +97,17 @@ def extxyz(
     )
 
 
+@checked_arguments
 def published(
     *,
     name: str,
-    seed: int,
-    cache: str | Path,
-    folder: str | Path | None = None,
+    seed: NonNegativeInt,
+    cache: OnePath,
+    folder: OnePath | None = None,
     verify: bool = True,
-    n_validation: int = 50,
-    n_train: int | None = None,
-    noise: Mapping[str, float] = NO_NOISE,
+    n_validation: PositiveInt = 50,
+    n_train: PositiveInt | None = None,
+    noise: Noise = NO_NOISE,
 ) -> Dataset:
     """A published data set, 3BPA or acetylacetone: frames at 300 K for training, labelled by DFT.
 
@@ -119,7 +120,7 @@ def published(
         n_validation: How many validation frames are drawn from the training file; of the 500 frames of 3BPA, the
             default leaves 450 for training.
         n_train: How many training frames are used; None means all of them.
-        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        noise: The noise on the labels.
 
     Raises:
         InputError: A file cannot be downloaded or found, or is not the published one.
@@ -127,12 +128,10 @@ def published(
     if name not in CATALOG:
         raise InputError(f"dataset.name={name}: not in the catalog; choose one of {', '.join(CATALOG)}")
     entry = CATALOG[name]
-    given_folder = None if folder is None else Path(folder)
-    paths = {file: published_file(name, file, Path(cache), given_folder, verify) for file in entry.blob_ids}
+    paths = {file: published_file(name, file, cache, folder, verify) for file in entry.blob_ids}
     frames = {file: read_frames(paths[file]) for file in (entry.train, *entry.tests.values())}
     if not verify:
-        for file, labelled in frames.items():
-            check_units_of(labelled, str(paths[file]))
+        check_files({str(paths[file]): labelled for file, labelled in frames.items()})
     pool, held_out = hold_out(frames[entry.train], n_validation, seed, str(paths[entry.train]))
     return assemble(
         name=name,

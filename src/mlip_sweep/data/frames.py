@@ -18,6 +18,7 @@ class Frame:
     | pbc            | (3,)   | bool, which cell vectors are periodic                  |
     | energy         | ()     | eV, of the whole structure                             |
     | forces         | (A, 3) | eV/Å                                                   |
+    | stress         | (3, 3) | eV/Å³, positive under tension, as ASE's; None where there is no label |
     | origin         |        | where the frame came from, for messages: "train.xyz, frame 3" |
     """
 
@@ -28,6 +29,7 @@ class Frame:
     energy: float
     forces: NDArray[np.float64]
     origin: str = ""
+    stress: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)

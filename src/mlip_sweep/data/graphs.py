@@ -6,11 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from ase.geometry import complete_cell
 from numpy.typing import NDArray
 from torch import Tensor
 from vesin import NeighborList
 
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.validation import check_cell
+from mlip_sweep.errors import InputError
+
+# Of one frame. A thousand atoms at 6 Å have 100,000 edges; these would take about 1 GB, before any network sees them.
+MOST_EDGES = 20_000_000
+MOST_NEIGHBOURS = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class GraphBatch:
     | system         | (N,)      | int64   | which system an atom belongs to                  |
     | energy         | (S,)      | float64 | eV, or None                                      |
     | forces         | (N, 3)    | float64 | eV/Å, or None                                    |
+    | stress         | (S, 3, 3) | float64 | eV/Å³, NaN where a system has none, or None      |
 
     The vector of an edge is positions[receiver] - positions[sender] + edge_shift @ cell.
     """
@@ -65,6 +73,7 @@ class GraphBatch:
     system: Tensor
     energy: Tensor | None = None
     forces: Tensor | None = None
+    stress: Tensor | None = None
 
     @property
     def n_systems(self) -> int:
@@ -76,6 +85,11 @@ class GraphBatch:
         """Number of atoms of each system, (S,) int64."""
         counts = self.system.new_zeros(self.n_systems)  # bincount would wait for the device
         return counts.index_add(0, self.system, torch.ones_like(self.system))
+
+    @property
+    def volumes(self) -> Tensor:
+        """Volume of each system's cell, (S,) Å³; 0 where there is no cell."""
+        return torch.linalg.det(self.cell).abs()
 
     @property
     def labels(self) -> tuple[Tensor, Tensor]:
@@ -126,6 +140,7 @@ class GraphBatch:
                     system=self.system[atoms] - first,
                     energy=None if self.energy is None else self.energy[first:last],
                     forces=None if self.forces is None else self.forces[atoms],
+                    stress=None if self.stress is None else self.stress[first:last],
                 )
             )
         return parts
@@ -145,13 +160,51 @@ def neighbours(
     Returns:
         edge_index (2, E) and edge_shift (E, 3), as in `GraphBatch`.
     """
+    if not pbc.any():  # the search takes minutes where the cutoff is far beyond the size of the structure
+        cutoff = min(cutoff, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     finder = NeighborList(cutoff=cutoff, full_list=True)
     i, j, shift = finder.compute(points=positions, box=cell, periodic=pbc, quantities="ijS")
     return np.stack([i, j]).astype(np.int64), shift.astype(np.float64)
 
 
+def estimated_edges(frame: Frame, cutoff: float) -> float:
+    """About how many directed edges a frame has, from its size, cutoff (Å) and cell alone.
+
+    Each of the A atoms sees those within a box of half-width `cutoff`, as if they were spread evenly: along a periodic
+    cell vector 2·cutoff/height of the cell, along any other direction that share of the frame's extent, at most all.
+    A sphere in that box holds half of them, so that this is an upper bound where density is even.
+    """
+    inverse = np.linalg.inv(complete_cell(np.where(frame.pbc[:, None], frame.cell, 0.0)))
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)  # (3,) Å, between opposite faces of the cell
+    extents = np.ptp(frame.positions @ inverse, axis=0) * heights  # (3,) Å
+    seen = np.where(frame.pbc, 2.0 * cutoff / heights, np.minimum(1.0, 2.0 * cutoff / np.maximum(extents, 1e-9)))
+    return len(frame) ** 2 * float(np.prod(seen))
+
+
+def check_edges(frame: Frame, cutoff: float) -> None:
+    """Refuse a neighbour list that would fill the memory, before it is built.
+
+    Raises:
+        InputError: The cutoff is no length, the cell is flat, or there would be too many edges.
+    """
+    if not 0.0 < cutoff < math.inf:
+        raise InputError(f"model.cutoff={cutoff}: give a length in Å above 0, such as 5")
+    check_cell(frame)
+    edges = estimated_edges(frame, cutoff)
+    if edges > min(MOST_EDGES, MOST_NEIGHBOURS * len(frame)):
+        raise InputError(
+            f"{frame.origin}: about {edges:.2g} pairs of its {len(frame)} atoms would be nearer than "
+            f"model.cutoff={cutoff:g} Å, too many to train on; lower model.cutoff, or mend positions and cell"
+        )
+
+
 def graph(frame: Frame, cutoff: float) -> GraphBatch:
-    """One frame as a batch of one system, with edges between atoms nearer than `cutoff` (Å)."""
+    """One frame as a batch of one system, with edges between atoms nearer than `cutoff` (Å).
+
+    Raises:
+        InputError: The cutoff is no length, the cell is flat, or there would be more edges than memory holds.
+    """
+    check_edges(frame, cutoff)
     edge_index, edge_shift = neighbours(frame.positions, frame.cell, frame.pbc, cutoff)
     return GraphBatch(
         positions=torch.as_tensor(frame.positions, dtype=torch.float64),
@@ -162,17 +215,23 @@ def graph(frame: Frame, cutoff: float) -> GraphBatch:
         system=torch.zeros(len(frame), dtype=torch.int64),
         energy=torch.tensor([frame.energy], dtype=torch.float64),
         forces=torch.as_tensor(frame.forces, dtype=torch.float64),
+        stress=None if frame.stress is None else torch.as_tensor(frame.stress, dtype=torch.float64).reshape(1, 3, 3),
     )
 
 
 def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
-    """Join batches into one, in order. Labels are kept where every part has them."""
+    """Join batches into one, in order; energies and forces are kept if all parts have them, stresses if one has."""
     atoms = np.cumsum([0, *(g.positions.shape[0] for g in graphs)])
     systems = np.cumsum([0, *(g.n_systems for g in graphs)])
 
     def labels(name: str) -> Tensor | None:
         values = [getattr(g, name) for g in graphs]
         return None if any(value is None for value in values) else torch.cat(values)
+
+    def stresses() -> Tensor | None:
+        if all(g.stress is None for g in graphs):
+            return None
+        return torch.cat([torch.full_like(g.cell, torch.nan) if g.stress is None else g.stress for g in graphs])
 
     return GraphBatch(
         positions=torch.cat([g.positions for g in graphs]),
@@ -183,6 +242,7 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
         system=torch.cat([g.system + int(n) for g, n in zip(graphs, systems[:-1], strict=True)]),
         energy=labels("energy"),
         forces=labels("forces"),
+        stress=stresses(),
     )
 
 

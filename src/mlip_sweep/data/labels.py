@@ -24,6 +24,27 @@ def temperature_of(label: str) -> float | None:
     return float(match[1]) if match else None
 
 
+def check_temperatures(labels: Iterable[str]) -> None:
+    """Refuse labels that name no temperature above 0 K though they look like one, and two of the same temperature.
+
+    Raises:
+        InputError: The message names the label.
+    """
+    seen: dict[float, str] = {}
+    for label in labels:
+        kelvin = temperature_of(label)
+        negative = label.startswith("-") and temperature_of(label[1:]) is not None
+        if negative or kelvin == 0.0:
+            raise InputError(f"dataset.tests: {label} is no temperature above 0 K; give the one of its frames: 600K")
+        if kelvin is None:
+            continue
+        other = seen.setdefault(kelvin, label)
+        if other != label:
+            raise InputError(
+                f"dataset.tests: {other} and {label} are the same temperature; join their files, or name one"
+            )
+
+
 def check_labels(labels: Iterable[str], training_temperature: Any) -> None:
     """Refuse labels that cannot name metrics, and temperatures that cannot be compared with that of the training.
 
@@ -35,13 +56,14 @@ def check_labels(labels: Iterable[str], training_temperature: Any) -> None:
         training_temperature: The temperature of the training frames (K), as a user gave it; None where it is unknown.
 
     Raises:
-        InputError: A label is not allowed, the temperature is no number above 0, or a label names a temperature and
-            that of the training frames is unknown.
+        InputError: A label is not allowed or repeats a temperature, the temperature is no number above 0, or a label
+            names a temperature and that of the training frames is unknown.
     """
     labels = list(labels)
     for label in labels:
         if not re.fullmatch(r"[\w.+-]+", label, flags=re.ASCII) or label in TAKEN:
             raise InputError(f"dataset.tests: label {label!r} cannot name metrics; use letters, digits and ._+-: 600K")
+    check_temperatures(labels)
     if training_temperature is None:
         for label in labels:
             if temperature_of(label) is not None:

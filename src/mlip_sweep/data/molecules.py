@@ -1,47 +1,50 @@
 """`dataset=molecule_xtb`: a molecule whose frames and labels are computed where no data set is at hand."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
 from ase.build import molecule as g2_molecule
 from ase.collections import g2
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
 
-from mlip_sweep.data.assembly import NO_NOISE, assemble
+from mlip_sweep.data.assembly import assemble
 from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.labels import temperature_label
+from mlip_sweep.data.generated import Count, Kelvin, generated_sets
 from mlip_sweep.data.reading import read_structures
 from mlip_sweep.data.samples import Samples, cached_samples
 from mlip_sweep.data.sampling import Dynamics
-from mlip_sweep.data.validation import check_seed, generated_sets
+from mlip_sweep.data.subsets import NO_NOISE, Noise
 from mlip_sweep.errors import InputError
+from mlip_sweep.settings import Name, OnePath, checked_arguments
 
 
+@checked_arguments
 def molecule_xtb(
     *,
-    name: str,
+    name: Name,
     molecule: str | None,
-    seed: int,
-    cache: str | Path,
+    seed: NonNegativeInt,
+    cache: OnePath,
     method: str = "GFN2-xTB",
-    charge: int = 0,
-    temperature: float = 300.0,
-    test_temperatures: Sequence[float] = (300.0, 600.0, 1200.0),
-    n_pool: int = 80,
-    n_validation: int = 20,
-    n_test: int = 40,
+    charge: Annotated[int, Field(ge=-100, le=100)] = 0,
+    temperature: Kelvin = 300.0,
+    test_temperatures: Sequence[Kelvin] = (300.0, 600.0, 1200.0),
+    n_pool: Count = 80,
+    n_validation: Count = 20,
+    n_test: Count = 40,
     timestep_fs: float = 1.0,
     friction_per_fs: float = 0.02,
     stride: int = 30,
     equilibration: int = 300,
-    n_train: int | None = None,
-    noise: Mapping[str, float] = NO_NOISE,
+    n_train: Count | None = None,
+    noise: Noise = NO_NOISE,
 ) -> Dataset:
     """A molecule, sampled by Langevin dynamics on GFN2-xTB, which labels the frames too.
 
@@ -64,32 +67,33 @@ def molecule_xtb(
         stride: The number of time steps from one frame to the next.
         equilibration: The number of time steps before the first frame.
         n_train: How many training frames are used; None means all of them.
-        noise: The noise on the labels, as `mlip_sweep.data.subsets.with_label_noise` takes it.
+        noise: The noise on the labels.
 
     Raises:
         InputError: An option is out of range, or tblite is missing.
     """
-    check_seed(seed)
+    dynamics = Dynamics(
+        timestep_fs=timestep_fs, friction_per_fs=friction_per_fs, stride=stride, equilibration=equilibration
+    )
     start = _molecule(molecule)
     reference = _reference(start, method, charge)
-    labels = [temperature_label(kelvin) for kelvin in test_temperatures]
     sets = generated_sets(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
-    dynamics = Dynamics(timestep_fs, friction_per_fs, stride, equilibration)
-    samples = cached_samples(start, reference, sets, dynamics, seed, Path(cache), name)
+    samples = cached_samples(start, reference, sets, dynamics, seed, cache, name)
     frames = {label: _sampled_frames(samples, label, start.numbers, f"{method} {name}") for label in sets}
+    checksums = {f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()}
     return assemble(
         name=name,
-        pool=frames["train"],
-        validation=frames["validation"],
-        tests={label: frames[label] for label in labels},
+        pool=frames.pop("train"),
+        validation=frames.pop("validation"),
+        tests=frames,
         training_temperature=float(temperature),
         seed=seed,
         n_train=n_train,
         noise=noise,
         isolated=samples.isolated_atom_energies,
-        checksums={f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()},
+        checksums=checksums,
         reference=reference,
     )
 

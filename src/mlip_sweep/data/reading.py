@@ -1,5 +1,6 @@
 """Frames from files: extended xyz, or any other format that ASE reads."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def read_structures(path: str | Path) -> list[Atoms]:
         InputError: There is no such file, ASE cannot read it, or it holds no structure.
     """
     file = existing_file(path)
+    check_counts(file)
     try:
         structures = ase.io.read(file, index=":")
     except Exception as error:  # ASE's readers raise errors of any kind on a file that they cannot parse
@@ -47,6 +49,31 @@ def read_structures(path: str | Path) -> list[Atoms]:
     if not structures:
         raise InputError(f"{path}: no frames; give a file with at least one structure")
     return structures if isinstance(structures, list) else [structures]
+
+
+def check_counts(path: Path) -> None:
+    """Refuse an xyz file that promises more atoms than it holds: a reader would look for them for hours.
+
+    Raises:
+        InputError: A line that counts atoms is followed by fewer lines than that.
+    """
+    if not path.name.lower().endswith((".xyz", ".extxyz")):
+        return
+    with path.open("rb") as file:
+        left = path.stat().st_size
+        for index in itertools.count():
+            line = file.readline()
+            left -= len(line)
+            try:
+                count = int(line)
+            except ValueError:
+                return  # the end, or something that its reader refuses
+            if count > left:
+                raise InputError(
+                    f"{path}, frame {index}: {count} atoms are promised, more than the file holds; mend the number"
+                )
+            for _ in range(count + 1):
+                left -= len(file.readline())
 
 
 def frame_of(atoms: Atoms, origin: str, energy_key: str = "energy", forces_key: str = "forces") -> Frame:

@@ -1,7 +1,7 @@
 """Frames of a molecule, sampled by Langevin dynamics on a reference method."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 
+from mlip_sweep.data.generated import Count, FrictionPerFs, TimestepFs
 from mlip_sweep.data.reference import reference_calculator
 from mlip_sweep.errors import InputError
+from mlip_sweep.settings import settings
 
 # A bond is broken where it is longer than both of these: a length in Å, and a multiple of its length in the start.
 BROKEN_BOND = 2.0
@@ -22,7 +24,7 @@ RELAXED_FORCES = 0.01  # eV/Å: no atom of a relaxed molecule feels a larger for
 OFF_SYMMETRY = 0.05  # Å: standard deviation of the first displacement of each coordinate
 
 
-@dataclass(frozen=True)
+@settings
 class Dynamics:
     """Settings of the Langevin dynamics that samples one set.
 
@@ -33,15 +35,10 @@ class Dynamics:
         equilibration: Number of time steps before the first frame.
     """
 
-    timestep_fs: float = 1.0
-    friction_per_fs: float = 0.02
-    stride: int = 30
-    equilibration: int = 300
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not value > 0:
-                raise InputError(f"dataset.{name}={value}: give a number above 0")
+    timestep_fs: TimestepFs = 1.0
+    friction_per_fs: FrictionPerFs = 0.02
+    stride: Count = 30
+    equilibration: Count = 300
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ def existing_file(path: str | Path) -> Path:
     Raises:
         InputError: There is no such file.
     """
-    file = _expanded(path)
-    if not file.is_file():
+    file = expanded(path)
+    if not _holds(Path.is_file, file):
         raise InputError(f"{path}: no such file; give the path of a file that ASE can read, such as extended xyz")
     return file
 
@@ -91,7 +91,7 @@ def _check_own_files(options: Mapping[str, Any]) -> None:
 
 def _check_folder(options: Mapping[str, Any]) -> None:
     folder = options.get("folder")
-    if folder is not None and not (isinstance(folder, str) and _expanded(folder).is_dir()):
+    if folder is not None and not (isinstance(folder, str) and _holds(Path.is_dir, expanded(folder))):
         raise InputError(f"dataset.folder={folder}: no such folder; give the one that holds the published files")
 
 
@@ -108,7 +108,15 @@ CHECKS: Final[Mapping[str, Callable[[Mapping[str, Any]], None]]] = {
 }
 
 
-def _expanded(path: str | Path) -> Path:
+def _holds(question: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return question(path)
+    except (OSError, ValueError):  # no system takes such a name: it is too long, or holds a zero byte
+        return False
+
+
+def expanded(path: str | Path) -> Path:
+    """The path, with "~" replaced by the home directory where there is one."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # "~name" where nobody of that name has a home

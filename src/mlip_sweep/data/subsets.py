@@ -1,14 +1,38 @@
 """Drawing from the training frames: a validation set, nested subsets of n frames, and label noise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntEnum
+from typing import Annotated, Final
 
 import numpy as np
+from pydantic import Field
 
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.validation import check_enough, check_seed
-from mlip_sweep.errors import InputError
+from mlip_sweep.data.validation import check_enough
+from mlip_sweep.settings import nested, settings
+
+Sigma = Annotated[float, Field(ge=0, le=10)]
+"""The width of noise, in standard deviations of the labels."""
+
+
+@settings
+class LabelNoise:
+    """Gaussian noise on the labels of training and validation frames.
+
+    Attributes:
+        forces_sigma: The width for every force component, in standard deviations of all of them.
+        energy_sigma: The width for every energy, in standard deviations of all of them.
+    """
+
+    forces_sigma: Sigma = 0.0
+    energy_sigma: Sigma = 0.0
+
+
+Noise = Annotated[LabelNoise, nested(LabelNoise)]
+"""`LabelNoise`, or a mapping with its names."""
+
+NO_NOISE: Final = LabelNoise()
 
 
 class Draw(IntEnum):
@@ -26,11 +50,7 @@ def generator(seed: int, draw: Draw, part: int = 0) -> np.random.Generator:
         seed: The seed of the data.
         draw: What is drawn.
         part: Tells apart the parts of one draw that need random numbers of their own.
-
-    Raises:
-        InputError: The seed is negative.
     """
-    check_seed(seed)
     return np.random.default_rng([seed, int(draw), part])
 
 
@@ -59,7 +79,7 @@ def subset(frames: Sequence[Frame], n_train: int | None, seed: int) -> list[int]
 
 
 def with_label_noise(
-    train: Sequence[Frame], validation: Sequence[Frame], noise: Mapping[str, float], seed: int
+    train: Sequence[Frame], validation: Sequence[Frame], noise: LabelNoise, seed: int
 ) -> tuple[Sequence[Frame], Sequence[Frame]]:
     """Training and validation frames with Gaussian noise N(0, σ·σ_DFT) on their labels.
 
@@ -70,26 +90,16 @@ def with_label_noise(
     Args:
         train: All training frames, before a subset is drawn, so that a frame has the same noise at every `n_train`.
         validation: The validation frames, which get noise of the same width.
-        noise: The σ of each label, `forces_sigma` and `energy_sigma`, without unit; a name that is left out means 0.
+        noise: The σ of each label.
         seed: The seed of the data.
 
     Returns:
         Training and validation frames; the very objects that were given where both σ are 0.
-
-    Raises:
-        InputError: A name is unknown, or a σ is negative or not finite.
     """
-    unknown = sorted(set(noise) - {"forces_sigma", "energy_sigma"})
-    if unknown:
-        raise InputError(f"dataset.noise.{unknown[0]}: unknown; choose forces_sigma or energy_sigma")
-    forces_sigma, energy_sigma = (float(noise.get(name, 0.0)) for name in ("forces_sigma", "energy_sigma"))
-    for name, sigma in (("forces_sigma", forces_sigma), ("energy_sigma", energy_sigma)):
-        if not 0.0 <= sigma < np.inf:
-            raise InputError(f"dataset.noise.{name}={sigma}: give 0 or more, in standard deviations of the labels")
-    if forces_sigma == 0.0 and energy_sigma == 0.0:
+    if noise == NO_NOISE:
         return train, validation
-    forces_width = forces_sigma * float(np.std(np.concatenate([frame.forces.ravel() for frame in train])))
-    energy_width = energy_sigma * float(np.std([frame.energy for frame in train]))
+    forces_width = noise.forces_sigma * float(np.std(np.concatenate([frame.forces.ravel() for frame in train])))
+    energy_width = noise.energy_sigma * float(np.std([frame.energy for frame in train]))
 
     def noisy(clean: Sequence[Frame], part: int) -> list[Frame]:
         rng = generator(seed, Draw.NOISE, part)

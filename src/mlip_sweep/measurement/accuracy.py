@@ -1,4 +1,4 @@
-"""Errors of energies and forces on every set of frames, pooled over temperatures, and their growth with temperature."""
+"""Errors of energies, forces and stresses on every set of frames, pooled over temperatures, and their growth with T."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -41,7 +41,8 @@ def forces_column(label: str, priority: int = 0) -> Column:
 
 
 Errors = dict[str, NDArray[np.float64]]
-"""Prediction minus label by name of the quantity: energy (S,) eV/atom, one a frame; forces (3N,) eV/Å."""
+"""Prediction minus label by name of the quantity: energy (S,) eV/atom, one a frame; forces (3N,) eV/Å; stress (9L,)
+eV/Å³, of the L frames that have a label of it, where there are any."""
 
 
 @settings
@@ -94,6 +95,19 @@ class Accuracy(Measurement):
         Metric(EXTRAPOLATION_SLOPE, "meV/Å/K", better="lower"),
     )
 
+    def records(self, name: str, dataset: Dataset) -> bool:
+        """Errors on the sets that there are; the slope where there are two temperatures."""
+        if name == EXTRAPOLATION_SLOPE:
+            return len(set(dataset.test_temperatures.values())) > 1
+        pools = [pool for pool, labels in pools_of(dataset).items() if labels]
+        labels = [*dataset.tests, TRAIN, *([TRAIN_CLEAN] if dataset.noisy else []), *pools]
+        return any(
+            name == quantity.metric(kind, label)
+            for quantity in QUANTITIES.values()
+            for kind in STATISTICS
+            for label in labels
+        )
+
     def __call__(self, model: ForceField, dataset: Dataset) -> Report:
         """Errors of a model, which is left in the mode it was in."""
         graphs = {label: dataset.graphs(label, model.cutoff) for label in (*dataset.tests, TRAIN)}
@@ -107,9 +121,9 @@ class Accuracy(Measurement):
         }
 
         metrics = {
-            quantity.metric(kind, label): statistic(errors[label][name])
+            QUANTITIES[name].metric(kind, label): statistic(values)
             for label in errors
-            for name, quantity in QUANTITIES.items()
+            for name, values in errors[label].items()
             for kind, statistic in STATISTICS.items()
         }
         slope = extrapolation_slope({label: metrics[rmse_forces(label)] for label in dataset.tests})
@@ -131,7 +145,7 @@ class Accuracy(Measurement):
 
 
 def predict(model: ForceField, graphs: Sequence[GraphBatch], max_atoms: int = 1024) -> Prediction:
-    """Energies (S,) eV and forces (N, 3) eV/Å of all graphs, one after the other, float64 on the CPU.
+    """What a model says of all graphs, one after the other, float64 on the CPU; stresses where graphs have labels.
 
     Args:
         model: runs on the device where its parameters are, and is left in the mode it was in.
@@ -139,13 +153,15 @@ def predict(model: ForceField, graphs: Sequence[GraphBatch], max_atoms: int = 10
         max_atoms: of one batch.
     """
     device = device_of(model)
-    energies, forces = [torch.zeros(0)], [torch.zeros(0, 3)]
+    energies, forces, stresses = [torch.zeros(0)], [torch.zeros(0, 3)], [torch.zeros(0, 3, 3)]
     with evaluating(model), torch.no_grad():
         for batch in batches(graphs, max_atoms):
             prediction = model(batch.to(device))
+            stress = torch.full_like(batch.cell, torch.nan) if prediction.stress is None else prediction.stress
             energies.append(prediction.energy.cpu())
             forces.append(prediction.forces.cpu())
-    return Prediction(torch.cat(energies).double(), torch.cat(forces).double())
+            stresses.append(stress.cpu())
+    return Prediction(*(torch.cat(parts).double() for parts in (energies, forces, stresses)))
 
 
 def errors_of(prediction: Prediction, graphs: Sequence[GraphBatch]) -> Errors:
@@ -162,7 +178,8 @@ def pools_of(dataset: Dataset) -> dict[str, list[str]]:
 
 def pooled(errors: Sequence[Errors]) -> Errors:
     """Several sets as one."""
-    return {name: np.concatenate([error[name] for error in errors]) for name in QUANTITIES}
+    names = dict.fromkeys(name for error in errors for name in error)
+    return {name: np.concatenate([error[name] for error in errors if name in error]) for name in names}
 
 
 def extrapolation_slope(rmse_by_label: dict[str, float]) -> float | None:
@@ -195,8 +212,8 @@ STATISTICS: Final = {"rmse": _rmse, "mae": _mae}
 def _row(label: str, error: Errors) -> dict[str, Any]:
     """One row of the table of errors."""
     return {"set": label, "frames": len(error["energy"])} | {
-        f"{kind}_{name}_{quantity.suffix}": statistic(error[name])
-        for name, quantity in QUANTITIES.items()
+        f"{kind}_{name}_{QUANTITIES[name].suffix}": statistic(values)
+        for name, values in error.items()
         for kind, statistic in STATISTICS.items()
     }
 
@@ -222,8 +239,8 @@ def _summary(errors: Mapping[str, Errors]) -> pd.DataFrame:
         [
             {"errors on": label, "frames": len(error[ENERGY.name])}
             | {
-                f"{name} {kind.upper()} ({quantity.milli_unit})": statistic(error[name])
-                for name, quantity in QUANTITIES.items()
+                f"{name} {kind.upper()} ({QUANTITIES[name].milli_unit})": statistic(values)
+                for name, values in error.items()
                 for kind, statistic in STATISTICS.items()
             }
             for label, error in errors.items()

@@ -7,29 +7,32 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from mlip_sweep.config import config_folder, make
+from mlip_sweep.config import config_folder, make, plain
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.errors import InputError, SettingError
 from mlip_sweep.measurement.interface import Measurement
-from mlip_sweep.metrics import Metric, declaration_of
-from mlip_sweep.training.metrics import METRICS
+from mlip_sweep.metrics import Metric, declaration_of, wall_time
+from mlip_sweep.training.metrics import VALIDATION_LOSS
 
 
-def measurements_of(cfg: DictConfig) -> dict[str, Measurement]:
+def measurements_of(cfg: Mapping[str, Any] | DictConfig) -> dict[str, Measurement]:
     """The entries of the config group `measurement`, by name; one that is null is left out.
+
+    Args:
+        cfg: a config with that group, as Hydra composed it or as plain values.
 
     Raises:
         InputError: a setting of one does not serve, or an entry is no measurement.
     """
     made = {}
-    for name, entry in (cfg.measurement or {}).items():
+    for name, entry in plain(cfg["measurement"] or {}, "measurement").items():
         if entry is None:
             continue
         place = f"measurement.{name}"
         made[str(name)] = make(entry, place)
         if not isinstance(made[str(name)], Measurement):
             raise InputError(
-                f"{place}: {OmegaConf.select(entry, '_target_')} is no measurement; name a class that derives from "
+                f"{place}: {entry['_target_']} is no measurement; name a class that derives from "
                 f"{Measurement.__module__}.Measurement"
             )
     return made
@@ -48,24 +51,45 @@ def check_measurements(measurements: Mapping[str, Measurement], dataset: Dataset
             raise error.at(f"measurement.{name}") from None
 
 
-def check_objectives(objectives: tuple[str, ...], measurements: Mapping[str, Measurement]) -> None:
-    """See that a run records what it is to return.
+def check_objectives(
+    objectives: Iterable[str], measurements: Mapping[str, Measurement], dataset: Dataset | None = None
+) -> None:
+    """See that a run can return what it is to return.
+
+    Args:
+        objectives: names of metrics.
+        measurements: of the run, by the names of their entries.
+        dataset: that is measured on; None where it is not known yet, so that any label of a set of frames will do.
 
     Raises:
-        InputError: it does not.
+        InputError: it cannot.
     """
-    recorded = (*METRICS, *declared_by(measurements.values()))
+    own = (VALIDATION_LOSS, *map(wall_time, measurements))
+    measured = (metric.name for metric in declared_by(measurements.values()) if metric.better)
+    told = ", ".join((VALIDATION_LOSS, *measured))
     for name in objectives:
-        if declaration_of(name, recorded) is not None:
+        if name in own or any(_records(measurement, name, dataset) for measurement in measurements.values()):
             continue
+        if any(_records(measurement, name, None) for measurement in measurements.values()):
+            labels = ", ".join(("train", *dataset.tests)) if dataset is not None else ""
+            raise InputError(
+                f"objective={name}: nothing on this data set gives it; it has the sets {labels}, and the "
+                f"measurements record {told}"
+            )
         able = [key for key, cls in shipped_measurements().items() if declaration_of(name, cls.metrics)]
         remedy = (
             f"choose a measurement with `{able[0]}`, such as measurement=quick, or another objective, such as "
             "validation/loss"
             if able
-            else f"it records {', '.join(metric.name for metric in recorded if metric.better)}"
+            else f"it records {told}"
         )
         raise InputError(f"objective={name}: no measurement of this run gives it; {remedy}")
+
+
+def _records(measurement: Measurement, name: str, dataset: Dataset | None) -> bool:
+    if dataset is None:
+        return declaration_of(name, measurement.metrics) is not None
+    return measurement.records(name, dataset)
 
 
 @cache

@@ -13,7 +13,7 @@ import pandas as pd
 from ase import units
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
@@ -22,9 +22,12 @@ from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta
 from mlip_sweep.measurement.evaluation import ForceField
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import SET, Metric
-from mlip_sweep.settings import settings
+from mlip_sweep.settings import Seed, settings
 
 FEWEST_SAMPLES: Final = 10  # of a replica that was lost on the way; fewer give no slope
+
+
+LOST_REPLICAS: Final = "nve_lost_replicas"
 
 
 def drift_ratio(label: str) -> str:
@@ -69,15 +72,25 @@ class Conservation(Measurement):
     replicas: Annotated[int, Field(ge=2)] = 8
     skin_A: PositiveFloat = 2.0  # noqa: N815
     max_atoms: PositiveInt = 1024
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     progress: bool = True
 
     metrics = (
         Metric(drift_ratio(SET), better="lower"),
         Metric(f"{drift_ratio(SET)}_stderr"),
         Metric(drift(SET), "meV/atom/ps", better="lower"),
-        Metric("nve_lost_replicas", better="lower"),
+        Metric(LOST_REPLICAS, better="lower"),
     )
+
+    def records(self, name: str, dataset: Dataset) -> bool:
+        """Drifts at the temperatures that are set."""
+        labels = [f"{kelvin:g}K" for kelvin in self.temperatures_K]
+        at_each = (
+            *map(drift_ratio, labels),
+            *(f"{drift_ratio(label)}_stderr" for label in labels),
+            *map(drift, labels),
+        )
+        return name in (*at_each, LOST_REPLICAS)
 
     def __call__(self, model: ForceField, dataset: Dataset) -> Report:
         """Measure a model, which is left in the mode it was in."""
@@ -112,7 +125,7 @@ class Conservation(Measurement):
             metrics[f"{drift_ratio(label)}_stderr"] = float(known[:, 1].std(ddof=1) / n**0.5) if n > 1 else float("nan")
             metrics[drift(label)] = float(1000.0 * known[:, 0].mean() / len(start)) if n else float("nan")
             rows += [(label, k, *found[k]) for k in range(self.replicas)]
-        metrics["nve_lost_replicas"] = float(trajectories.failed.sum())
+        metrics[LOST_REPLICAS] = float(trajectories.failed.sum())
         return Report(
             metrics=metrics,
             arrays={"time_fs": trajectories.time_fs, "total_energy_eV": total, "kinetic_energy_eV": kinetic},

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mlip_sweep.data.dataset import Dataset
-from mlip_sweep.metrics import Metric
+from mlip_sweep.metrics import Metric, declaration_of
 from mlip_sweep.models.interface import Potential
 
 
@@ -56,6 +56,10 @@ class Measurement(ABC):
         Raises:
             SettingError: naming the setting that does not go with the data set.
         """
+
+    def records(self, name: str, dataset: Dataset) -> bool:
+        """Whether a metric of this name is recorded on a data set; told anew where that depends on the data set."""
+        return declaration_of(name, self.metrics) is not None
 
     @abstractmethod
     def __call__(self, model: Potential, dataset: Dataset) -> Report:

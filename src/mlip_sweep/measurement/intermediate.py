@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar, Final, Protocol
 
 import pytorch_lightning as pl
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 from pytorch_lightning.callbacks import Callback
 
 from mlip_sweep.data.dataset import Dataset
@@ -16,7 +16,7 @@ from mlip_sweep.measurement.evaluation import device_of, evaluating
 from mlip_sweep.measurement.landscape.learnt import at_minimum
 from mlip_sweep.measurement.landscape.loss_entropy import LossEntropy
 from mlip_sweep.metrics import Metric
-from mlip_sweep.settings import settings
+from mlip_sweep.settings import Seed, settings
 from mlip_sweep.training.energy_shift import shifted
 from mlip_sweep.training.metrics import METRICS, VALIDATION_LOSS
 from mlip_sweep.training.module import TrainingModule
@@ -83,7 +83,7 @@ class IntermediateLossEntropy(IntermediateValue):
 
     directions: PositiveInt = 3
     max_atoms: PositiveInt = 1024
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     metric = replace(LossEntropy.metrics[0], name=INTERMEDIATE_LOSS_ENTROPY, column=None, headline="")
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import graph
@@ -15,7 +16,7 @@ from mlip_sweep.models.interface import Potential
 
 
 class PotentialCalculator(Calculator):
-    """An ASE calculator of a potential: energy in eV, forces in eV/Å.
+    """An ASE calculator of a potential: energy in eV, forces in eV/Å, and stress in eV/Å³ where there is a cell.
 
     Args:
         model: The potential; it is put into evaluation mode.
@@ -24,7 +25,7 @@ class PotentialCalculator(Calculator):
         InputError: At the first calculation of atoms that the model does not know.
     """
 
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - as ASE declares it
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(self, model: Potential, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -37,7 +38,7 @@ class PotentialCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Fill `results` with the energy, eV, and the forces, eV/Å."""
+        """Fill `results` with the energy, eV, the forces, eV/Å, and the stress in Voigt order, eV/Å³."""
         super().calculate(atoms, properties, system_changes)
         numbers = self.atoms.numbers.astype(np.int64)
         self.model.check_elements(numbers, "atoms")
@@ -49,8 +50,12 @@ class PotentialCalculator(Calculator):
             energy=float("nan"),
             forces=np.full((len(self.atoms), 3), np.nan),
         )
-        prediction = self.model(graph(frame, self.model.cutoff).to(self._device))
-        self.results = {"energy": prediction.energy.item(), "forces": prediction.forces.cpu().numpy()}
+        batch = graph(frame, self.model.cutoff).to(self._device)
+        prediction = self.model.predict(self.model.states(), batch, stress="stress" in (properties or ()))
+        energy = prediction.energy.item()
+        self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        if prediction.stress is not None and self.atoms.cell.rank == 3:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
 
 
 def calculator(

@@ -1,19 +1,19 @@
 """Build a potential from its config, save it, and load it again."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 
+from mlip_sweep.config import located
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import GraphBatch
-from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import Potential
+from mlip_sweep.errors import InputError, SettingError
+from mlip_sweep.models.interface import SUPPLIED, Potential
 from mlip_sweep.models.rescaling import Rescaling
+from mlip_sweep.settings import check_arguments
 
 FORMAT = 1
 
@@ -78,36 +78,28 @@ def architecture_of(target: str) -> type[Potential]:
     Raises:
         InputError: There is no such class, or it is no potential.
     """
-    try:
-        architecture = get_class(target)
-    except Exception as error:
-        raise InputError(f"model._target_={target}: {' '.join(str(error).split())}") from error
-    if not issubclass(architecture, Potential):
+    architecture = located(target, "model._target_")
+    if not (isinstance(architecture, type) and issubclass(architecture, Potential)):
         raise InputError(f"model._target_={target}: not a {Potential.__module__}.Potential; name a class that is one")
     return architecture
 
 
 def check_hyperparameters(model: Mapping[str, Any]) -> None:
-    """Refuse a model config whose class, library or types are wrong, before anything heavy.
+    """Refuse a model config whose class, library or values are wrong, before anything heavy.
 
     Raises:
         InputError: Names the entry.
     """
+    if "_target_" not in model:
+        raise InputError("model: names nothing to make; choose one of conf/model")
     architecture = architecture_of(model["_target_"])
     check_installed(architecture)
-    parameters = inspect.signature(architecture).parameters
-    for name, value in model.items():
-        if name == "_target_":
-            continue
-        if name not in parameters:
-            raise InputError(f"model.{name}={value}: {model['_target_']} takes {', '.join(parameters)}")
-        wanted = parameters[name].annotation
-        if wanted is float and type(value) is int:
-            continue
-        if wanted in (bool, int, float, str) and type(value) is not wanted:
-            raise InputError(f"model.{name}={value!r}: give a value of type {wanted.__name__}")
-        if wanted in (int, float) and not value >= 0:
-            raise InputError(f"model.{name}={value}: give a number that is not negative")
+    own = {name: value for name, value in model.items() if name != "_target_"}
+    try:
+        check_arguments(architecture, own, SUPPLIED)
+        architecture.check(own)
+    except SettingError as error:
+        raise error.at("model") from None
 
 
 def save(model: Potential, path: Path) -> Path:

@@ -9,16 +9,15 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mlip_sweep.data.graphs import Geometry, GraphBatch
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import Potential, States
+from mlip_sweep.models.interface import Derived, Potential, States
 from mlip_sweep.models.mapped import Evaluation, derive_together
 
 
 class Compiled:
-    """Derives energies of atoms and forces in the place of `Potential.derive`; compiles when it is first called.
+    """Computes in the place of `Potential.derive`; compiles when it is first called.
 
     Args:
         model: The potential whose `compiled` this becomes.
@@ -29,10 +28,10 @@ class Compiled:
         self._model = model
         self._backend = backend
 
-    def __call__(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    def __call__(self, states: States, geometry: Geometry, virials: bool = False) -> Derived:
         """As `Potential.derive`."""
-        energies, forces = derive_together([Evaluation(self._model, states, geometry)], self._backend)
-        return energies[0], forces[0]
+        derived = derive_together([Evaluation(self._model, states, geometry, virials)], self._backend)
+        return tuple(output[0] for output in derived)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of the model, in this process or another, compiles for itself."""

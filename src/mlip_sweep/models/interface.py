@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry, GraphBatch
@@ -16,16 +17,33 @@ from mlip_sweep.models.rescaling import Rescaling
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+Cutoff = Annotated[float, Field(gt=0, le=100)]
+"""The radius of an atom's neighbourhood, Å; a hundred would be a thousand times the neighbours of ten."""
+
+SUPPLIED: Final = ("atomic_numbers", "avg_num_neighbors", "rescaling", "dtype", "seed")
+"""Arguments of an architecture that come from the data and from other groups of a config."""
+
 States = Mapping[str, Tensor]
 """Parameters and buffers of a model by name. Where a name is missing, the model's own tensor stands for it."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a potential says of a batch: energy (S,) eV and forces (N, 3) eV/Å, both float64."""
+    """What a potential says of a batch, all float64: energy (S,) eV, forces (N, 3) eV/Å, and stress (S, 3, 3) eV/Å³.
+
+    The stress is there where it was asked for; it is NaN for a system that has no cell.
+    """
 
     energy: Tensor
     forces: Tensor
+    stress: Tensor | None = None
+
+
+Derived = tuple[Tensor, ...]
+"""Of N atoms, all float64: energies (N,) eV, forces (N, 3) eV/Å, and virials (N, 3, 3) eV where they were asked for.
+
+The virial of an atom is Σ ∂E/∂r ⊗ r over the edges to it, r their vectors.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,15 +65,18 @@ class Potential(nn.Module, ABC):
     A subclass gives the energies of atoms in the network's own units (`atomic_energies`); this class turns them into
     total energies and forces, the same way for every architecture:
 
-        E_s = Σ_{i in s} (scale · e_i + shift_{z_i}),   F_i = −∂E/∂r_i
+        E_s = Σ_{i in s} (scale · e_i + shift_{z_i}),   F_i = −∂E/∂r_i,   σ_s = 1/V_s Σ_{edges ij in s} ∂E/∂r_ij ⊗ r_ij
+
+    The last is the derivative of the energy by a strain over the volume, since a strain moves every vector between two
+    atoms in proportion to itself, and energies depend on nothing else.
 
     The sum over atoms and the shift are taken in float64: at -17,660 eV (3BPA) float32 has a spacing of 2 meV.
 
     | method                    | what it is                                                                         |
     | ------------------------- | ---------------------------------------------------------------------------------- |
     | `states()`                | the model's own parameters and buffers                                             |
-    | `derive(states, geometry)`| energies of atoms and forces under any states; eager, what `compiled` is made from |
-    | `predict(states, batch)`  | energies of systems and forces under any states, compiled where the model is       |
+    | `derive(states, geometry)`| energies of atoms and their derivatives under any states; `compiled` is made from it |
+    | `predict(states, batch)`  | a `Prediction` under any states, compiled where the model is                       |
     | `forward(batch)`          | `predict` under the model's own states                                             |
 
     So other weights can be looked at without changing the model. Two limits of the functional form:
@@ -68,7 +89,8 @@ class Potential(nn.Module, ABC):
       (`mlip_sweep.models.mapped`).
 
     A subclass also says what there is to know of its architecture, so that nothing else has to. It can be imported
-    where its library is missing: the library is imported in the constructor.
+    where its library is missing: the library is imported in the constructor. The types in the constructor's signature,
+    with pydantic's constraints, are what a config is checked by, and `check` refuses what does not go together.
 
     Attributes:
         library: What it is computed by; None where nothing else is needed.
@@ -101,12 +123,20 @@ class Potential(nn.Module, ABC):
         self.atomic_numbers = tuple(sorted(int(z) for z in atomic_numbers))
         self.dtype = DTYPES[dtype]
         self.rescaling = rescaling
-        self.compiled: Callable[[States, Geometry], tuple[Tensor, Tensor]] | None = None
+        self.compiled: Callable[[States, Geometry, bool], Derived] | None = None
         self.hyperparameters: dict[str, Any] = {}
         self._owners: dict[str, list[tuple[nn.Module, str, str]]] = {}  # name -> where the tensor is kept
         index = torch.full((max(self.atomic_numbers) + 1,), -1, dtype=torch.int64)
         index[list(self.atomic_numbers)] = torch.arange(len(self.atomic_numbers))
         self.register_buffer("element_index", index, persistent=False)  # atomic number -> 0, 1, 2 …
+
+    @classmethod
+    def check(cls, hyperparameters: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters that do not go together; each by itself has the type that the signature says.
+
+        Raises:
+            SettingError: naming them.
+        """
 
     @abstractmethod
     def atomic_energies(self, geometry: Geometry) -> Tensor:
@@ -149,17 +179,17 @@ class Potential(nn.Module, ABC):
                             self._owners.setdefault(name, []).append((module, kind, key))
         return {name: vars(module)[kind][key] for name, ((module, kind, key), *_) in self._owners.items()}
 
-    def derive(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """Energies of atoms and forces under given states.
+    def derive(self, states: States, geometry: Geometry, virials: bool = False) -> Derived:
+        """Energies of atoms and their derivatives under given states.
 
         Args:
             states: Parameters and buffers by name; the model itself is left as it is. In evaluation mode nothing but
                 forces is derived, and states that ask for no gradient save the bookkeeping for theirs.
             geometry: Atoms and edges.
+            virials: Whether to derive the virials of atoms too.
 
         Returns:
-            Energies of atoms, (N,) eV, and forces, (N, 3) eV/Å, both float64; differentiable in the states only while
-            the model is in training mode.
+            Energies and derivatives, differentiable in the states only while the model is in training mode.
 
         Raises:
             KeyError: A name is none of the model's.
@@ -168,22 +198,35 @@ class Potential(nn.Module, ABC):
         other = {name: value for name, value in states.items() if value is not own[name]}
         with torch.enable_grad(), self._replaced(other):
             positions = geometry.positions.detach().requires_grad_(True)
-            geometry = replace(geometry, positions=positions)
+            shifts = geometry.edge_shift_vectors.detach().requires_grad_(virials)
+            geometry = replace(geometry, positions=positions, edge_shift_vectors=shifts)
             atomic = self.atomic_energies(geometry).double()
             energies = self.rescaling(atomic, self.elements(geometry))  # (N,)
-            (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=self.training)
-        return (energies if self.training else energies.detach()), -gradient
+            inputs = [positions, shifts] if virials else [positions]
+            gradient, *by_edge = torch.autograd.grad(energies.sum(), inputs, create_graph=self.training)
+            derived = (energies if self.training else energies.detach()), -gradient
+            if not virials:
+                return derived
+            # A shift is part of its edge's vector alone, so that the derivatives by the two are the same.
+            of_edges = by_edge[0][:, :, None] * geometry.edge_vectors().detach()[:, None, :]  # (E, 3, 3)
+            receivers = geometry.edge_index[1][:, None].expand(-1, 9)  # `index_add` would be mapped one by one
+            sums = torch.zeros(len(positions), 9, dtype=of_edges.dtype, device=of_edges.device)
+            return *derived, sums.scatter_add(0, receivers, of_edges.flatten(1)).unflatten(1, (3, 3))
 
-    def predict(self, states: States, batch: GraphBatch) -> Prediction:
-        """Energies and forces of a batch under given states, through the compiled program where there is one.
+    def predict(self, states: States, batch: GraphBatch, *, stress: bool | None = None) -> Prediction:
+        """What the potential says of a batch under given states, through the compiled program where there is one.
 
         Args:
             states: As of `derive`.
             batch: Any structures.
+            stress: Whether to derive the stress too; None where the batch has a label of it.
         """
-        energies, forces = (self.derive if self.compiled is None else self.compiled)(states, batch.geometry())
+        wanted = batch.stress is not None if stress is None else stress
+        derive = self.derive if self.compiled is None else self.compiled
+        energies, forces, *virials = derive(states, batch.geometry(), wanted)
         total = torch.zeros(batch.n_systems, dtype=torch.float64, device=energies.device)
-        return Prediction(energy=total.index_add(0, batch.system, energies), forces=forces)
+        energy = total.index_add(0, batch.system, energies)
+        return Prediction(energy, forces, _stress(virials[0], batch) if wanted else None)
 
     def forward(self, batch: GraphBatch) -> Prediction:
         """Energies and forces of a batch; differentiable in the parameters only while training."""
@@ -221,3 +264,12 @@ class Potential(nn.Module, ABC):
         finally:
             for (tensors, key, _), tensor in zip(places, own, strict=True):
                 tensors[key] = tensor
+
+
+def _stress(virials: Tensor, batch: GraphBatch) -> Tensor:
+    """Stress of each system, (S, 3, 3) eV/Å³, from the virials of atoms (N, 3, 3) eV; NaN where there is no cell."""
+    virial = torch.zeros_like(batch.cell).index_add(0, batch.system, virials)
+    volumes = batch.volumes[:, None, None]
+    has_cell = volumes > 0
+    symmetric = (virial + virial.transpose(1, 2)) / 2  # as it is but for rounding: a rotation changes no energy
+    return torch.where(has_cell, symmetric / torch.where(has_cell, volumes, 1.0), torch.nan)

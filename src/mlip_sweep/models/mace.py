@@ -1,17 +1,18 @@
 """MACE (Batatia et al., NeurIPS 2022, DOI 10.48550/arXiv.2206.07697), by the mace-torch library."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 from mlip_sweep.models.build_context import build_context
 from mlip_sweep.models.e3nn_options import eager_e3nn
 from mlip_sweep.models.filters import numbered_along
-from mlip_sweep.models.interface import Library, Potential
+from mlip_sweep.models.interface import Cutoff, Library, Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 
@@ -55,7 +56,8 @@ class MACE(MACENetwork):
     Args:
         cutoff: Å.
         num_interactions: message-passing layers.
-        max_ell: highest order of the spherical harmonics of edges, the paper's L; at least 1.
+        max_ell: highest order of the spherical harmonics of edges, the paper's L; at least 1, since the library's
+            contraction has no case of scalars alone.
         correlation: order of the messages in neighbours, the paper's v; the body order is one more.
         num_channels: multiplicity of every hidden irrep.
         max_L: highest order of the hidden irreps; at most `max_ell`.
@@ -72,9 +74,6 @@ class MACE(MACENetwork):
 
     Attributes:
         config: what the library's constructor was given, for its own files.
-
-    Raises:
-        InputError: orders that the library cannot build.
     """
 
     weights_belong_to_e3nn = True
@@ -85,27 +84,23 @@ class MACE(MACENetwork):
     def __init__(
         self,
         *,
-        cutoff: float,
-        num_interactions: int,
-        max_ell: int,
-        correlation: int,
-        num_channels: int,
-        max_L: int,
-        num_bessels: int,
+        cutoff: Cutoff,
+        num_interactions: PositiveInt,
+        max_ell: Annotated[int, Field(ge=1, le=11)],  # e3nn has Wigner-3j tensors to 11
+        correlation: PositiveInt,
+        num_channels: PositiveInt,
+        max_L: NonNegativeInt,
+        num_bessels: PositiveInt,
         bessel_trainable: bool,
-        radial_mlp_width: int,
-        readout_width: int,
-        polynomial_cutoff_p: int,
+        radial_mlp_width: PositiveInt,
+        readout_width: PositiveInt,
+        polynomial_cutoff_p: PositiveInt,
         avg_num_neighbors: float,
         atomic_numbers: Sequence[int],
         rescaling: Rescaling,
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
-        if not 0 <= max_L <= max_ell or max_ell < 1:  # the library's contraction has no case of scalars alone
-            raise InputError(
-                f"model.max_ell={max_ell}, model.max_L={max_L}: give a max_ell of at least 1, and a max_L from 0 to it"
-            )
         super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
         with build_context(seed, dtype), eager_e3nn():
             from mace import modules  # before e3nn.o3: it lets e3nn 0.4 load its own constants
@@ -141,3 +136,10 @@ class MACE(MACENetwork):
                 del interaction.avg_num_neighbors
                 neighbours = torch.tensor(avg_num_neighbors)
                 interaction.register_buffer("avg_num_neighbors", neighbours, persistent=False)
+
+    @classmethod
+    def check(cls, hyperparameters: Mapping[str, Any]) -> None:
+        """Refuse hidden features of a higher order than that of the edges."""
+        max_L, max_ell = hyperparameters["max_L"], hyperparameters["max_ell"]
+        if max_L > max_ell:
+            raise SettingError(f"max_L={max_L}: give at most model.max_ell, which is {max_ell}")

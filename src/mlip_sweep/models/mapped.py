@@ -27,7 +27,7 @@ from torch import Tensor, fx
 
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import Potential, States
+from mlip_sweep.models.interface import Derived, Potential, States
 
 KEPT = 16  # programs that a process keeps for later potentials
 
@@ -45,16 +45,18 @@ class Evaluation:
         model: The potential.
         states: Tensors in the place of its own parameters and buffers, by name.
         geometry: Atoms and edges, on the device of the potential.
+        virials: Whether to derive the virials of atoms too.
     """
 
     model: Potential
     states: States
     geometry: Geometry
+    virials: bool = False
 
 
 @dataclass(frozen=True)
 class Program:
-    """A graph of energies and forces.
+    """A graph of energies and their derivatives.
 
     Attributes:
         run: Takes states and the four tensors of a geometry.
@@ -62,7 +64,7 @@ class Program:
         own: Those of them that stand once for each potential; the others are the same for all.
     """
 
-    run: Callable[..., tuple[Tensor, Tensor]]
+    run: Callable[..., Derived]
     states: tuple[str, ...]
     own: frozenset[str]
 
@@ -70,31 +72,34 @@ class Program:
 _programs: dict[str, Program] = {}  # of this process
 
 
-def derive_together(evaluations: Sequence[Evaluation], backend: str | None = None) -> tuple[Tensor, Tensor]:
-    """Energies of atoms and forces of K evaluations, as `Potential.derive` gives them one by one, within rounding.
+def derive_together(evaluations: Sequence[Evaluation], backend: str | None = None) -> Derived:
+    """What `Potential.derive` gives for each of K evaluations, within rounding.
 
     None depends on the others: one whose weights are no longer finite spoils nothing. Geometries may differ in size;
     N is the largest number of atoms, and what lies beyond the atoms of an evaluation means nothing.
 
     Args:
-        evaluations: Of potentials that can share a program (`check_alike`), all in the same mode. A potential may
-            occur in several of them.
+        evaluations: Of potentials that can share a program (`check_alike`), all in the same mode, all with virials or
+            none. A potential may occur in several of them.
         backend: The backend of torch.compile, such as "inductor"; None runs the graph as it is.
 
     Returns:
-        Energies (K, N) eV and forces (K, N, 3) eV/Å, both float64; differentiable in the states only while the
-        potentials are in training mode.
+        Energies (K, N) eV, forces (K, N, 3) eV/Å, and virials (K, N, 3, 3) eV where they were asked for, all float64;
+        differentiable in the states only while the potentials are in training mode.
 
     Raises:
         KeyError: A state is of no parameter, and of no buffer that each potential has of its own.
-        ValueError: Some potentials are in training mode and some are not.
+        ValueError: Some potentials are in training mode and some are not, or some virials are asked for and some not.
         InputError: There is no compiler.
     """
     first = evaluations[0].model
     if any(one.model.training is not first.training for one in evaluations):
         raise ValueError("some potentials are in training mode and some are not; call train() or eval() on all")
+    virials = evaluations[0].virials
+    if any(one.virials is not virials for one in evaluations):
+        raise ValueError("the virials of some are asked for and of some not; ask for all or none")
     geometry = _stacked_geometries(evaluations)
-    program = _program(first, geometry[0].device, backend)
+    program = _program(first, geometry[0].device, backend, virials)
     inputs = [*_stacked_states(evaluations, program), *geometry]
     if backend is not None:
         for tensor, name in zip(inputs, program.states, strict=False):
@@ -104,9 +109,9 @@ def derive_together(evaluations: Sequence[Evaluation], backend: str | None = Non
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
             torch._dynamo.maybe_mark_dynamic(tensor, axis)
     with torch.set_grad_enabled(first.training and torch.is_grad_enabled()), compiler_needed():
-        energies, forces = program.run(*inputs)
+        derived = program.run(*inputs)
     n_atoms = max(len(one.geometry.positions) for one in evaluations)
-    return energies[:, :n_atoms], forces[:, :n_atoms]
+    return tuple(output[:, :n_atoms] for output in derived)
 
 
 def check_alike(first: Potential, other: Potential) -> None:
@@ -223,15 +228,15 @@ def geometry_tensors(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor, Tensor
     )
 
 
-def _program(model: Potential, device: torch.device, backend: str | None) -> Program:
+def _program(model: Potential, device: torch.device, backend: str | None, virials: bool) -> Program:
     """The program of an architecture and mode, made where there is none yet."""
     if not model.architecture:
         raise InputError(f"a {type(model).__name__} without hyperparameters, by which its program could be known again")
-    key = json.dumps([model.architecture, model.training, str(device), backend], sort_keys=True, default=repr)
+    key = json.dumps([model.architecture, model.training, virials, str(device), backend], sort_keys=True, default=repr)
     program = _programs.get(key)
     if program is None:
         own = own_states(model)
-        graph, states = written_out(model, own, device)
+        graph, states = written_out(model, own, device, virials)
         run = graph if backend is None else torch.compile(graph, backend=backend)
         program = _programs[key] = Program(run, states, own)
         if len(_programs) > KEPT:
@@ -239,13 +244,16 @@ def _program(model: Potential, device: torch.device, backend: str | None) -> Pro
     return program
 
 
-def written_out(model: Potential, own: frozenset[str], device: torch.device) -> tuple[fx.GraphModule, tuple[str, ...]]:
+def written_out(
+    model: Potential, own: frozenset[str], device: torch.device, virials: bool
+) -> tuple[fx.GraphModule, tuple[str, ...]]:
     """A potential's `derive`, in the mode that it is in, as a graph of plain operations over stacked inputs.
 
     Args:
         model: The potential.
         own: Names of the states that are stacked.
         device: Of its tensors.
+        virials: Whether to derive the virials of atoms too.
 
     Returns:
         The graph, for any numbers of potentials, atoms and edges, and the names of the states that it takes before the
@@ -256,9 +264,9 @@ def written_out(model: Potential, own: frozenset[str], device: torch.device) -> 
 
     states = model.states()
 
-    def derive(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def derive(*inputs: Tensor) -> Derived:
         given = dict(zip(states, inputs, strict=False))
-        return model.derive(given, Geometry(*inputs[len(states) :]))
+        return model.derive(given, Geometry(*inputs[len(states) :]), virials)
 
     shapes = FakeTensorMode(allow_non_fake_inputs=True)
     with shapes:

@@ -1,14 +1,15 @@
 """NequIP (Batzner et al., Nat. Commun. 2022, DOI 10.1038/s41467-022-29939-5), by the nequip library."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.models.build_context import build_context
 from mlip_sweep.models.e3nn_options import eager_e3nn
-from mlip_sweep.models.interface import Library, Potential
+from mlip_sweep.models.interface import Cutoff, Library, Potential
 from mlip_sweep.models.rescaling import Rescaling
 
 
@@ -69,20 +70,20 @@ class NequIP(NequIPNetwork):
     def __init__(
         self,
         *,
-        cutoff: float,
-        num_layers: int,
-        l_max: int,
-        num_features: int,
+        cutoff: Cutoff,
+        num_layers: PositiveInt,
+        l_max: Annotated[int, Field(ge=0, le=11)],  # e3nn has Wigner-3j tensors to 11
+        num_features: PositiveInt,
         parity: bool,
-        num_bessels: int,
+        num_bessels: PositiveInt,
         bessel_trainable: bool,
-        radial_mlp_depth: int,
-        radial_mlp_width: int,
-        polynomial_cutoff_p: int,
+        radial_mlp_depth: NonNegativeInt,
+        radial_mlp_width: PositiveInt,
+        polynomial_cutoff_p: Annotated[int, Field(ge=2)],
         avg_num_neighbors: float,
         atomic_numbers: Sequence[int],
         rescaling: Rescaling,
-        type_embed_num_features: int | None = None,
+        type_embed_num_features: PositiveInt | None = None,
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:

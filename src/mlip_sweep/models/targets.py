@@ -23,8 +23,9 @@ class Quantity:
         unit: of a residual.
         milli_unit: a thousandth of it, in which errors are shown.
         suffix: the same as it stands in the names of metrics.
-        shape: of the residuals of a batch of S systems and N atoms.
+        shape: of the residuals of a batch of S systems, of which L have a stress, and N atoms.
         residual: prediction minus label.
+        always: whether every frame has a label of it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Quantity:
     suffix: str
     shape: str
     residual: Callable[[Prediction, GraphBatch], Tensor]
+    always: bool = True
 
     def metric(self, kind: str, label: str) -> str:
         """Name of an error of one set of frames, such as "rmse_forces_300K_meV_A"."""
@@ -49,16 +51,24 @@ def _force_components(prediction: Prediction, batch: GraphBatch) -> Tensor:
     return (prediction.forces - forces).flatten()
 
 
+def _stress_components(prediction: Prediction, batch: GraphBatch) -> Tensor:
+    if batch.stress is None or prediction.stress is None:
+        raise ValueError("this batch has no stress, or none was predicted")
+    labelled = ~batch.stress[:, 0, 0].isnan()
+    return (prediction.stress[labelled] - batch.stress[labelled]).flatten()
+
+
 ENERGY: Final = Quantity("energy", "eV/atom", "meV/atom", "meV_atom", "(S,)", _energy_per_atom)
 FORCES: Final = Quantity("forces", "eV/Å", "meV/Å", "meV_A", "(3N,)", _force_components)
-QUANTITIES: Final = {quantity.name: quantity for quantity in (ENERGY, FORCES)}
+STRESS: Final = Quantity("stress", "eV/Å³", "meV/Å³", "meV_A3", "(9L,)", _stress_components, always=False)
+QUANTITIES: Final = {quantity.name: quantity for quantity in (ENERGY, FORCES, STRESS)}
 
 Residuals = dict[str, Tensor]
-"""By name of the quantity: energy (S,) eV/atom, forces (3N,) eV/Å."""
+"""By name of the quantity: energy (S,) eV/atom, forces (3N,) eV/Å, and stress (9L,) eV/Å³ where systems have one."""
 
 
 def residuals(model: Callable[[GraphBatch], Prediction], batch: GraphBatch) -> Residuals:
-    """What a model misses of the labels of a batch, for every quantity.
+    """What a model misses of the labels of a batch, for every quantity that has one.
 
     Raises:
         ValueError: the batch has no labels.
@@ -68,4 +78,8 @@ def residuals(model: Callable[[GraphBatch], Prediction], batch: GraphBatch) -> R
 
 def residuals_of(prediction: Prediction, batch: GraphBatch) -> Residuals:
     """The same for a prediction that is at hand, also against other labels of the same structures."""
-    return {name: quantity.residual(prediction, batch) for name, quantity in QUANTITIES.items()}
+    return {
+        name: quantity.residual(prediction, batch)
+        for name, quantity in QUANTITIES.items()
+        if quantity.always or batch.stress is not None
+    }

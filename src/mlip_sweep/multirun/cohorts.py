@@ -20,9 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.bars import no_bars
 from mlip_sweep.errors import InputError
+from mlip_sweep.tracking.run import ENDING
 from optuna_async.config import Program
 from optuna_async.jobs import composed, run
-from optuna_async.workers import end_with_parent
+from optuna_async.worker import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -191,16 +192,18 @@ def _in_processes(works: Sequence[Callable[[], list[JobReturn]]], n_jobs: int) -
 
 
 def _begin() -> None:
-    """In a process of the pool: the first signal, SIGTERM too, ends its members as Ctrl-C does; more change nothing."""
+    """In a process of the pool: the first signal ends its members as Ctrl-C does; more change nothing."""
     end_with_parent()
+    numbers = (signal.SIGINT, *ENDING)
 
     def stop(number: int, frame: object) -> NoReturn:
-        for same in (signal.SIGINT, signal.SIGTERM):
+        for same in numbers:
             signal.signal(same, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
 from mlip_sweep.multirun import folder
@@ -82,10 +84,10 @@ def varied_keys(hydra_cfg: Any) -> list[str]:
     Args:
         hydra_cfg: The entry `hydra` of the multirun's config.
     """
-    parser = OverridesParser.create()
     space = [f"{key}={value}" for key, value in (hydra_cfg.sweeper.get("params") or {}).items()]
-    parsed = [(_split(text)[0], parser.parse_override(text)) for text in [*space, *hydra_cfg.overrides.task]]
-    sweeps = {key: override.is_sweep_override() for key, override in parsed}  # of one key the last counts
+    overrides = [*space, *hydra_cfg.overrides.task]
+    # Of one key the last counts.
+    sweeps = {_split(text)[0]: one.is_sweep_override() for text, one in zip(overrides, parsed(overrides), strict=True)}
     return sorted((key for key, is_varied in sweeps.items() if is_varied), key=_place)
 
 
@@ -101,8 +103,18 @@ def choices(hydra_cfg: Any) -> dict[str, str]:
 
 def constants(overrides: Sequence[str]) -> list[str]:
     """Keys to which a multirun's command line gives one value; Hydra may write that value otherwise in its jobs."""
-    parser = OverridesParser.create()
-    return [_split(text)[0] for text in overrides if not parser.parse_override(text).is_sweep_override()]
+    return [
+        _split(text)[0]
+        for text, override in zip(overrides, parsed(overrides), strict=True)
+        if not override.is_sweep_override()
+    ]
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Overrides as Hydra understands them; `glob(…)` looks into the config groups of the command that is at work."""
+    command = GlobalHydra.instance()
+    loader = command.config_loader() if command.is_initialized() else None
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
 
 def _split(override: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mlip_sweep.multirun.names import parsed
 from mlip_sweep.multirun.progress import grid_size, is_search
 from optuna_async.config import direction_words
 
@@ -54,9 +55,5 @@ def shown(folder: Path) -> str:
 
 def _varied(params: Any, overrides: Sequence[str]) -> list[str]:
     """What varies: the keys of a search space, then those of the command line."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
-    parsed = [parser.parse_override(text) for text in overrides]
     keys = [str(key) for key in params]
-    return list(dict.fromkeys([*keys, *(one.key_or_group for one in parsed if one.is_sweep_override())]))
+    return list(dict.fromkeys([*keys, *(one.key_or_group for one in parsed(overrides) if one.is_sweep_override())]))

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from math import prod
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
+from mlip_sweep.multirun.names import parsed
 from mlip_sweep.tracking import environment, read
 from optuna_async.config import TARGET
 from optuna_async.progress import SweepLine, SweepState
@@ -34,9 +34,8 @@ def grid_size(config: Any) -> int | None:
 
 def combinations(overrides: Sequence[str]) -> int:
     """How many combinations overrides such as `model=nequip,mace` make; of one key the last counts."""
-    parser = OverridesParser.create()
-    parsed = {override.key_or_group: override for override in map(parser.parse_override, overrides)}
-    return prod(len(list(override.sweep_iterator())) for override in parsed.values() if override.is_sweep_override())
+    last = {override.key_or_group: override for override in parsed(overrides)}
+    return prod(len(list(override.sweep_iterator())) for override in last.values() if override.is_sweep_override())
 
 
 def is_search(hydra_cfg: Any) -> bool:

@@ -30,7 +30,7 @@ def save_view(rec: RunRecord, config: DictConfig) -> None:
     order_by, ascending = (metric(judged.metric), not judged.more_is_better) if judged else by_objective
     params = varied_keys(config.hydra) or FIRST[:2]
     view = View(
-        name=rec.stored_name(),
+        name=rec.name,
         columns=compared(names, declared, params),
         runs=f"{read.filed_under(rec.run_id)} AND {read.CURRENT}",
         order_by=order_by,
@@ -38,5 +38,5 @@ def save_view(rec: RunRecord, config: DictConfig) -> None:
         charts=charts(names, params),
     )
     store.save_view(rec.uri, rec.experiment_id, rec.run_id, view)
-    if "mlflow.note.content" not in rec.stored_tags():
+    if "mlflow.note.content" not in rec.tags:
         rec.description(f"[the runs of this sweep]({store.page_of(rec.uri, rec.run_id)}), the best first")

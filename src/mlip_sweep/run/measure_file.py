@@ -8,14 +8,16 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from mlip_sweep import clock
 from mlip_sweep.config import config_folder, parse
-from mlip_sweep.data.checksums import file_checksum
+from mlip_sweep.data.checksums import data_checksum, file_checksum
 from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError
-from mlip_sweep.measurement.chosen import measurements_of
+from mlip_sweep.measurement.chosen import check_measurements, measurements_of
+from mlip_sweep.metrics import wall_time
 from mlip_sweep.models import library_files
 from mlip_sweep.run.plan import checked_call
-from mlip_sweep.run.remeasure import read_and_measure
+from mlip_sweep.run.remeasure import measure_on
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.training.metrics import PARAMETERS
 
@@ -53,6 +55,11 @@ def measure_file(
     measurements = measurements_of(cfg)
     read_data = checked_call(cfg.dataset, "dataset")
     model = library_files.read(file, library, device=device)
+    begin = clock.now()
+    dataset = read_data()
+    checksum, seconds = data_checksum(dataset), clock.now() - begin
+    check_measurements(measurements, dataset)
+    model.check_elements(dataset.atomic_numbers, "dataset")
     chosen = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in GROUPS}
     described: dict[str, Any] = {
         "library": library,
@@ -67,10 +74,11 @@ def measure_file(
         name=file.name,
         params={**flatten({**chosen, "model": described}), **choices, "model": file.name},
         tags={"weights": f"of {file}"},
+        folder=Path.cwd(),
     ) as rec:
         rec.config(OmegaConf.to_yaml(OmegaConf.create({**chosen, "model": described})))
-        rec.metrics({PARAMETERS: sum(p.numel() for p in model.parameters())})
-        return read_and_measure(rec, read_data, measurements, model, name=file.name, compiled=compiled)
+        rec.metrics({PARAMETERS: sum(p.numel() for p in model.parameters()), wall_time("data"): seconds})
+        return measure_on(rec, dataset, checksum, measurements, model, name=file.name, compiled=compiled)
 
 
 def own_files(train: str | None, tests: Sequence[str]) -> list[str]:

@@ -16,9 +16,8 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import shipped_measurements
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric, objective_metric, wall_time
-from mlip_sweep.tracking.read import PARENT, SEPARATOR
+from mlip_sweep.tracking.read import SEPARATOR
 from mlip_sweep.tracking.run import FRAMES, RunRecord
-from mlip_sweep.tracking.store import ui_hint, view_page
 
 if TYPE_CHECKING:
     from mlip_sweep.run.plan import Plan
@@ -74,14 +73,15 @@ class Outcome:
             log.info("%s: %s", self._name, line)
         for table in self.summaries.values():
             log.info("%s:\n%s", self._name, as_text(table))
-        log.info("stored: run %s; %s", self._rec.run_id, ui_hint(self._rec.uri, self._rec.run_id))
+        if where := self._rec.where():
+            log.info("stored: run %s; %s", self._rec.run_id, where)
 
     def _context(self) -> str:
         """What the numbers are of, and where those to compare them with are: one line, since MLflow shows few."""
-        tags = self._rec.stored_tags()
+        tags = self._rec.tags
         told = {"weights": tags.get("weights"), "frames": tags.get(FRAMES), "measured again": tags.get("measured")}
         parts = [f"{label}: {text}" for label, text in told.items() if text]
-        if page := view_page(self._rec.uri, self._rec.experiment_id, tags.get(PARENT, "")):
+        if page := self._rec.page_of_sweep():
             parts.append(f"[all runs of the sweep]({page})")
         return SEPARATOR.join(parts)
 

@@ -5,28 +5,31 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from mlip_sweep import clock
-from mlip_sweep.config import RunSettings, make, parse
+from mlip_sweep.config import RunSettings, located, make, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
-from mlip_sweep.errors import InputError, without_passwords
+from mlip_sweep.errors import InputError, SettingError, without_passwords
 from mlip_sweep.measurement.chosen import check_measurements, check_objectives, measurements_of
 from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.rescaling import Rescaling
 from mlip_sweep.tracking.runs_of_config import config_checksum
+from mlip_sweep.training.averaging import WeightAverage
 from mlip_sweep.training.fit import Recipe, accelerator
 from mlip_sweep.training.loss import fits_energy_shift, losses_of
+from mlip_sweep.training.stage import Stage
+from mlip_sweep.training.weight_cycle import WeightCycle
 
 log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,6 @@ class Plan:
 
     Attributes:
         settings: the plain settings.
-        resolved: the whole config, every interpolation resolved.
         checksum: of all in the config that a number depends on.
         dataset: reads or makes the data set.
         rescaling: computes the rescaling on a data set.
@@ -62,13 +64,17 @@ class Plan:
     """
 
     settings: RunSettings
-    resolved: dict[str, Any]
     checksum: str
     dataset: Callable[[], Dataset]
     rescaling: Callable[[Dataset], Rescaling]
     recipe: Recipe
     intermediate: IntermediateValue | None
     measurements: Mapping[str, Measurement]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The whole config, every interpolation resolved."""
+        return self.settings.resolved
 
     @property
     def model(self) -> dict[str, Any]:
@@ -93,8 +99,14 @@ class Plan:
         """
         start = clock.now()
         dataset = self.dataset()
+        if not isinstance(dataset, Dataset):
+            target = self.resolved["dataset"]["_target_"]
+            raise InputError(
+                f"dataset._target_={target}: it makes no {Dataset.__module__}.Dataset; name what makes one"
+            )
         for note in dataset.notes:
             log.info("dataset: %s", note)
+        check_objectives(self.settings.objectives, self.measurements, dataset)
         check_measurements(self.measurements, dataset)
         rescaling = self.rescaling(dataset)
         return Data(dataset, data_checksum(dataset), rescaling, clock.now() - start)
@@ -108,48 +120,74 @@ def make_plan(cfg: DictConfig) -> Plan:
             installed, or does not take its arguments; or the objective is nothing that the run records.
     """
     settings = parse(cfg)
-    try:
-        resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        raise InputError(f"config: {' '.join(str(error).split())}") from None
+    groups = settings.resolved
+    epochs = settings.trainer.max_epochs
     accelerator(settings.trainer.accelerator)
-    measurements = measurements_of(cfg)
+    measurements = measurements_of(groups)
     check_objectives(settings.objectives, measurements)
-    checkpoint.check_hyperparameters(resolved["model"])
-    loss, validation_loss = losses_of(resolved["loss"])
+    checkpoint.check_hyperparameters(groups["model"])
+    loss, validation_loss = losses_of(groups["loss"])
+    cycle = _made(groups["loss"].get("cycle"), "loss.cycle", WeightCycle)
+    averaging = _made(groups["averaging"], "averaging", WeightAverage)
+    for stage, place in ((cycle, "loss.cycle"), (averaging, "averaging")):
+        try:
+            if isinstance(stage, Stage):
+                stage.first_epoch(epochs)
+        except SettingError as error:
+            raise error.at(place) from None
+    intermediate = _made(groups["pruning"], "pruning", IntermediateValue)  # type: ignore[type-abstract]
+    if intermediate is not None and intermediate.every >= epochs:
+        raise InputError(
+            f"pruning.every={intermediate.every}: trainer.max_epochs={epochs} leaves no value to report, as the last "
+            "epoch needs none; give a smaller number, or pruning=none"
+        )
     return Plan(
         settings=settings,
-        resolved=resolved,
-        checksum=config_checksum(resolved),
-        dataset=checked_call(cfg.dataset, "dataset"),
-        rescaling=make(cfg.rescaling, "rescaling"),
+        checksum=config_checksum(groups),
+        dataset=checked_call(groups["dataset"], "dataset"),
+        rescaling=checked_rescaling(groups["rescaling"]),
         recipe=Recipe(
-            optimizer=checked_optimizer(cfg.optimizer),
+            optimizer=checked_optimizer(groups["optimizer"]),
             loss=loss,
             validation_loss=validation_loss,
-            fit_energy_shift=fits_energy_shift(resolved["loss"]),
-            averaging=make(cfg.averaging, "averaging") or None,
-            cycle=make(cfg.loss.cycle, "loss.cycle") if cfg.loss.cycle else None,
+            fit_energy_shift=fits_energy_shift(groups["loss"]),
+            averaging=averaging,
+            cycle=cycle,
         ),
-        intermediate=make(cfg.pruning, "pruning") if cfg.pruning else None,
+        intermediate=intermediate,
         measurements=measurements,
     )
 
 
-def checked_call(entry: DictConfig, place: str) -> Callable[[], Any]:
+def _made(entry: Any, place: str, kind: type[Made]) -> Made | None:
+    """What an entry makes; None where it is null or empty.
+
+    Raises:
+        InputError: it makes something of another kind.
+    """
+    if not entry:
+        return None
+    made = make(entry, place)
+    if not isinstance(made, kind):
+        raise InputError(f"{place}: {entry['_target_']} makes no {kind.__module__}.{kind.__name__}; choose one")
+    return made
+
+
+def checked_call(entry: Mapping[str, Any], place: str) -> Callable[[], Any]:
     """What makes a config entry when it is called; that it can be called with its arguments is checked now.
 
     Raises:
         InputError: there is no such function, or it does not take its arguments.
     """
-    target = OmegaConf.select(entry, "_target_") if entry is not None else None
+    target = entry.get("_target_")
     if not target:
         raise InputError(f"{place}: names nothing to make; choose one of conf/{place}")
     given = [str(key) for key in entry if not str(key).startswith("_")]
+    function = located(target, f"{place}._target_")
     try:
-        parameters = inspect.signature(get_method(target)).parameters
-    except Exception as error:  # Hydra's own message says what is missing
-        raise InputError(f"{place}._target_={target}: {' '.join(str(error).split())}") from error
+        parameters = inspect.signature(function).parameters
+    except ValueError as error:  # of what is written in C
+        raise InputError(f"{place}._target_={target}: {error}") from None
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for name in given:
             if name not in parameters:
@@ -157,17 +195,40 @@ def checked_call(entry: DictConfig, place: str) -> Callable[[], Any]:
     return partial(make, entry, place)
 
 
-def checked_optimizer(entry: DictConfig) -> Callable[[Any], torch.optim.Optimizer]:
-    """From parameters to an optimiser; that it takes its arguments is checked now.
+def checked_rescaling(entry: Mapping[str, Any]) -> Callable[[Dataset], Rescaling]:
+    """From a data set to its rescaling; that it takes its arguments is checked now.
 
     Raises:
         InputError: it does not.
     """
-    optimizer: Callable[[Any], torch.optim.Optimizer] = make(entry, "optimizer")
+    rescaling = make(entry, "rescaling")
     try:
-        optimizer([torch.zeros(shape, requires_grad=True) for shape in (1, (1, 1))])  # some look at the shape
-    except (TypeError, ValueError) as error:
-        values: dict[str, Any] = OmegaConf.to_container(entry, resolve=True)  # type: ignore[assignment]
-        given = ", ".join(f"{key}={value}" for key, value in values.items() if not key.startswith("_"))
-        raise InputError(f"optimizer: {error} (given {given})") from error
-    return optimizer
+        inspect.signature(rescaling).bind("a data set")
+    except (TypeError, ValueError):  # the latter of a partial function with arguments that it has not
+        given = ", ".join(str(key) for key in entry if not str(key).startswith("_")) or "a data set alone"
+        raise InputError(
+            f"rescaling: {entry['_target_']} does not take {given}; see conf/rescaling for what it takes"
+        ) from None
+    return rescaling
+
+
+def checked_optimizer(entry: Mapping[str, Any]) -> Callable[[Any], torch.optim.Optimizer]:
+    """From parameters to an optimiser; that it takes its arguments is checked now.
+
+    Raises:
+        InputError: it does not, it would move nothing, or it makes no optimiser.
+    """
+    rate = entry.get("lr", 1.0)
+    if type(rate) not in (int, float) or not rate > 0.0:
+        raise InputError(f"optimizer.lr={rate!r}: give a number greater than 0")
+    make_optimizer: Callable[[Any], torch.optim.Optimizer] = make(entry, "optimizer")
+    given = ", ".join(f"{key}={value}" for key, value in entry.items() if not str(key).startswith("_"))
+    try:
+        optimizer = make_optimizer([torch.zeros(shape, requires_grad=True) for shape in (1, (1, 1))])  # some look at it
+    except InputError:
+        raise
+    except Exception as error:  # of whatever library
+        raise InputError(f"optimizer: {' '.join(str(error).split())} (given {given})") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"optimizer._target_={entry['_target_']}: it makes no torch.optim.Optimizer; name one")
+    return make_optimizer

@@ -1,7 +1,7 @@
 """Measure a finished run again, with other settings: the last step of a run alone."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,25 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mlip_sweep.config import config_folder
+from mlip_sweep import clock
+from mlip_sweep.composition import check_targets, named_packages
+from mlip_sweep.config import config_folder, plain
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import check_measurements, measurements_of
 from mlip_sweep.measurement.interface import Measurement
+from mlip_sweep.metrics import wall_time
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.run.measure import measure
 from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import checked_call
-from mlip_sweep.run.train import CHOICES
+from mlip_sweep.run.train import CHECKSUM, CHOICES
 from mlip_sweep.tracking.models import local_path
+from mlip_sweep.tracking.outbox import send_kept
 from mlip_sweep.tracking.run import RunRecord, flatten, record
 from mlip_sweep.tracking.store import existing
 
@@ -31,7 +35,13 @@ log = logging.getLogger(__name__)
 
 
 def remeasure(
-    run: str, overrides: Sequence[str] = (), *, uri: str, device: str = "cpu", compiled: bool = False
+    run: str,
+    overrides: Sequence[str] = (),
+    *,
+    uri: str,
+    device: str = "cpu",
+    compiled: bool = False,
+    other_data: bool = False,
 ) -> dict[str, float]:
     """Measure a trained potential on its own data, and record the numbers as a run filed under the measured one.
 
@@ -41,14 +51,17 @@ def remeasure(
         uri: MLflow store.
         device: "cpu" or "cuda".
         compiled: by torch.compile, before anything is measured.
+        other_data: whether to measure although the data has changed since the training.
 
     Returns:
         The metrics.
 
     Raises:
-        InputError: no such run or model, or an override that is not one of `measurement`.
+        InputError: no such run or model, an override that is not one of `measurement`, or other data than it had.
     """
     uri = existing(uri)
+    here = Path.cwd()
+    send_kept(uri, here)
     is_path = Path(run).exists() or ":" in run
     folder = local_path(run if is_path else f"runs:/{run}", uri)
     places = (folder / "config.yaml", folder / "model" / "config.yaml")
@@ -59,9 +72,17 @@ def remeasure(
     chosen, measurement_choice = measurement_config(cfg, overrides)
     kept = file.with_name(CHOICES)  # models of earlier versions have none
     choices: Any = OmegaConf.to_container(OmegaConf.load(kept)) if kept.is_file() else {}
+    for group in ("measurement", "dataset"):
+        check_targets(plain(chosen[group], group), named_packages(chosen.get("packages")), group)
     measurements = measurements_of(chosen)
-    read_data = checked_call(chosen.dataset, "dataset")
+    read_data = checked_call(plain(chosen.dataset, "dataset"), "dataset")
     model = checkpoint.load(folder, device=device)
+    begin = clock.now()
+    dataset = read_data()
+    checksum, seconds = data_checksum(dataset), clock.now() - begin
+    _check_data(file.with_name(CHECKSUM), checksum, other_data=other_data)
+    check_measurements(measurements, dataset)
+    model.check_elements(dataset.atomic_numbers, "dataset")
     with record(
         uri=uri,
         experiment=cfg.tracking.experiment,
@@ -73,14 +94,17 @@ def remeasure(
         },
         tags={"kind": "measurement", "measured": run},
         parent_run_id=None if is_path else run,
+        folder=here,
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))
-        return read_and_measure(rec, read_data, measurements, model, name="measured again", compiled=compiled)
+        rec.metrics({wall_time("data"): seconds})
+        return measure_on(rec, dataset, checksum, measurements, model, name="measured again", compiled=compiled)
 
 
-def read_and_measure(
+def measure_on(
     rec: RunRecord,
-    read_data: Callable[[], Dataset],
+    dataset: Dataset,
+    checksum: str,
     measurements: Mapping[str, Measurement],
     model: Potential,
     *,
@@ -91,7 +115,8 @@ def read_and_measure(
 
     Args:
         rec: takes the numbers.
-        read_data: reads or makes the data set.
+        dataset: fit for the measurements and the potential.
+        checksum: of the data set.
         measurements: by the names of their entries.
         model: in evaluation mode.
         name: of the run, for messages.
@@ -99,15 +124,8 @@ def read_and_measure(
 
     Returns:
         The metrics.
-
-    Raises:
-        InputError: the data cannot be had, or something cannot be measured on it.
     """
-    with rec.phase("data"):
-        dataset = read_data()
-        rec.describe_data(dataset, data_checksum(dataset))
-        check_measurements(measurements, dataset)
-        model.check_elements(dataset.atomic_numbers, "dataset")
+    rec.describe_data(dataset, checksum)
     if compiled:
         with rec.phase("compile"):
             compile_potential(model, collate(dataset.graphs("train", model.cutoff)[:5]), training=False)
@@ -115,6 +133,29 @@ def read_and_measure(
     measure(measurements, dataset, outcome, model)
     outcome.summarise()
     return outcome.metrics
+
+
+def _check_data(kept: Path, checksum: str, *, other_data: bool) -> None:
+    """See that the data is what a model was trained and measured on.
+
+    Args:
+        kept: file of the data's checksum, beside the model's config; models of earlier versions have none.
+        checksum: of the data now.
+        other_data: whether other data will do.
+
+    Raises:
+        InputError: it is not, and other data will not do.
+    """
+    before = kept.read_text().strip() if kept.is_file() else None
+    if before == checksum:
+        return
+    if before is None:
+        log.warning("%s: none, as the model is of an earlier version; whether its data has changed is not known", kept)
+        return
+    changed = f"the data has changed since the training (checksum {before[:8]}, now {checksum[:8]})"
+    if not other_data:
+        raise InputError(f"{changed}: bring it back, or measure on what there is now by --other-data")
+    log.warning("%s: the numbers are of other frames than those of the run", changed)
 
 
 def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:

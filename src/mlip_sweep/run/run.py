@@ -1,5 +1,6 @@
 """One run, from a composed config to recorded numbers."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,11 @@ from mlip_sweep.run.plan import Plan, make_plan
 from mlip_sweep.run.start import Finished, Resumed, find_start
 from mlip_sweep.run.train import keep_model, torch_threads, train
 from mlip_sweep.tracking.models import BEST, is_registered, register
+from mlip_sweep.tracking.outbox import send_kept
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.tracking.runs_of_config import CONFIG, FOLDER
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -50,6 +54,9 @@ def run(
         InputError: a value of the config, or the data, does not serve; found before the training wherever it can be.
     """
     plan = make_plan(cfg)
+    send_kept(plan.settings.tracking.uri, folder)  # a finished run may have been without its store
+    if plan.intermediate is not None and trial is None:
+        log.info("%s: pruning: no search listens; %s is recorded alone", name, plan.intermediate.metric.name)
     with torch_threads(plan.settings.trainer.threads):
         data = plan.read_data()
         start = find_start(plan, data, folder, parent_run_id=parent_run_id, take_over=take_over)
@@ -66,6 +73,7 @@ def run(
             tags={**(tags or {}), CONFIG: plan.checksum, FOLDER: str(folder)},
             parent_run_id=parent_run_id,
             run_id=start.run_id if isinstance(start, Resumed) else None,
+            folder=folder,
         ) as rec:
             rec.config(plan.yaml)
             rec.describe_data(data.dataset, data.checksum)
@@ -81,14 +89,16 @@ def run(
                 name=name,
                 trial=trial,
                 then=[
-                    partial(keep_model, rec, plan.yaml, choices or {}, folder),  # before a measurement can fail
+                    partial(
+                        keep_model, rec, plan.yaml, choices or {}, data.checksum, folder
+                    ),  # before a measurement can fail
                     partial(measure, plan.measurements, data.dataset, outcome),
                 ],
                 outcome=outcome,
             )
             values = outcome.conclude(plan)
             if parent_run_id is None:  # of a sweep, the best is registered
-                _register(plan, rec.uri, rec.stored_tags().get("model"))
+                _register(plan, rec.uri, rec.tags.get("model"))
     return values
 
 

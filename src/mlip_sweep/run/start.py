@@ -37,13 +37,13 @@ from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.tracking.runs_of_config import RunsOfConfig, last_of_folder, relevant
 from mlip_sweep.tracking.store import ui_hint
-from mlip_sweep.training.fit import LAST
+from mlip_sweep.training.fit import LAST, check_checkpoint
 
 log = logging.getLogger(__name__)
 
 RECIPE = "training.yaml"  # beside a checkpoint: what is trained there
 GROUPS = ("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "seeds")
-TRAINER = ("dtype", "batch_size", "gradient_clip")
+TRAINER = ("dtype", "batch_size", "gradient_clip", "schedule", "warmup_epochs")
 CHECKSUM = "data_checksum"
 FINISHED_CONFIG = Path("model", "config.yaml")  # in the folder of a run, once its training has finished
 
@@ -133,6 +133,7 @@ def find_start(
     goes_on = plan.settings.trainer.resume and (folder / LAST).is_file()
     if goes_on:
         _check_recipe(folder, recipe)
+        check_checkpoint(folder / LAST)
     if plan.settings.trainer.resume and (folder / FINISHED_CONFIG).is_file() and not _changes_of_recipe(folder, recipe):
         done = last_of_folder(tracking.uri, folder)
         same = done is not None and done.status == "FINISHED" and done.data_checksum == data.checksum
@@ -168,6 +169,11 @@ def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     Raises:
         InputError: it is of another.
     """
+    if not (folder / RECIPE).is_file():
+        raise InputError(
+            f"hydra.run.dir={folder}: no {RECIPE} says what its {LAST} is of; choose another folder, or "
+            "trainer.resume=false to start over"
+        )
     changed = _changes_of_recipe(folder, recipe)
     if changed:
         raise InputError(
@@ -180,15 +186,15 @@ def _changes_of_recipe(folder: Path, recipe: Mapping[str, Any]) -> list[str]:
     """How the training that a folder holds differs from another, as "optimizer.lr=0.005 (now 0.1)"."""
     if not (folder / RECIPE).is_file():
         return []
-    before = OmegaConf.to_container(OmegaConf.load(folder / RECIPE))
-    older = isinstance(before, dict) and CHECKSUM not in before  # of an earlier version of this program
+    before = _config_of(folder / RECIPE)
+    older = CHECKSUM not in before  # of an earlier version of this program
     return _changes(before, {key: value for key, value in recipe.items() if not (older and key == CHECKSUM)})
 
 
 def _asks_for_more(plan: Plan, folder: Path) -> bool:
     """Whether a config has more epochs than the training that has finished in a folder."""
-    before = OmegaConf.select(OmegaConf.load(folder / FINISHED_CONFIG), "trainer.max_epochs")
-    return before is not None and plan.settings.trainer.max_epochs > int(before)
+    before = _config_of(folder / FINISHED_CONFIG)["trainer"]["max_epochs"]
+    return plan.settings.trainer.max_epochs > int(before)
 
 
 def _check_finished(plan: Plan, folder: Path, done: StoredRun) -> None:
@@ -197,7 +203,7 @@ def _check_finished(plan: Plan, folder: Path, done: StoredRun) -> None:
     Raises:
         InputError: its training is, but not all that was done with it.
     """
-    before: Any = OmegaConf.to_container(OmegaConf.load(folder / FINISHED_CONFIG))
+    before = _config_of(folder / FINISHED_CONFIG)
     changed = _changes(relevant(before), relevant(plan.resolved))
     experiment = before["tracking"]["experiment"]
     if experiment != plan.settings.tracking.experiment:
@@ -212,6 +218,21 @@ def _check_finished(plan: Plan, folder: Path, done: StoredRun) -> None:
             f"`mlip-measure {done.run_id}{store} measurement=…` measures it again, a larger trainer.max_epochs "
             "trains it further, trainer.resume=false starts over"
         )
+
+
+def _config_of(file: Path) -> dict[str, Any]:
+    """The config that a file of a run's folder holds.
+
+    Raises:
+        InputError: it holds none.
+    """
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception:  # whatever the parser of YAML makes of it
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: not as mlip-sweep has written it; choose another folder, or remove it to start over")
+    return config
 
 
 def _changes(before: Any, now: Any) -> list[str]:

@@ -19,7 +19,6 @@ from mlip_sweep.models.interface import Potential
 from mlip_sweep.run.outcome import Outcome
 from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.run.start import Fresh, Resumed
-from mlip_sweep.tracking.models import log_model
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.training.cohort import membership
 from mlip_sweep.training.fit import LAST, Kept, accelerator, fit
@@ -34,6 +33,7 @@ from mlip_sweep.training.metrics import (
 log = logging.getLogger(__name__)
 
 CHOICES = "choices.yaml"  # beside the config of a model
+CHECKSUM = "data_checksum.txt"  # likewise, of the data that it was trained and measured on
 
 
 def train(
@@ -119,13 +119,16 @@ def build(plan: Plan, data: Data) -> Potential:
     )
 
 
-def keep_model(rec: RunRecord, config: str, choices: Mapping[str, str], folder: Path, model: Potential) -> None:
+def keep_model(
+    rec: RunRecord, config: str, choices: Mapping[str, str], checksum: str, folder: Path, model: Potential
+) -> None:
     """Save the kept weights beside the checkpoints, and as a logged model of the run.
 
     Args:
         rec: of the run.
         config: of the run, as YAML.
         choices: names of the chosen configs by group; the config tells only what they hold.
+        checksum: of the data.
         folder: of the run.
         model: with the weights that are kept.
     """
@@ -134,8 +137,9 @@ def keep_model(rec: RunRecord, config: str, choices: Mapping[str, str], folder: 
     checkpoint.save(model, place / "checkpoint.pt")
     (place / "config.yaml").write_text(config)
     OmegaConf.save(dict(choices), place / CHOICES)
+    (place / CHECKSUM).write_text(f"{checksum}\n")
     with rec.phase("saving"):
-        rec.tag("model", f"models:/{log_model(rec, place)}")
+        rec.model(place)
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from argparse import Namespace
 from collections import deque
 from typing import Any
 
-from mlflow.entities import Metric
-from mlflow.tracking import MlflowClient
 from pytorch_lightning.loggers.logger import Logger
+
+from mlip_sweep.tracking.outbox import Outbox
 
 EVERY_S = 2.0  # between two calls to the store: epochs of small models are shorter than a call
 METRICS_PER_CALL = 1000  # MLflow's limit
@@ -22,15 +22,15 @@ class MetricsLogger(Logger):
     to 250 characters and resume as FINISHED.
 
     Args:
-        uri: absolute URI of a prepared store.
-        run_id: the open run.
+        outbox: of the open run.
+        run_id: of the open run.
     """
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, outbox: Outbox, run_id: str) -> None:
         super().__init__()
-        self._client = MlflowClient(tracking_uri=uri)
+        self._outbox = outbox
         self._run_id = run_id
-        self._gathered: deque[Metric] = deque()
+        self._gathered: deque[tuple[str, float, int, int]] = deque()
         self._sending = threading.Lock()
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
@@ -49,7 +49,7 @@ class MetricsLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Take metrics at a step, without waiting; Lightning's own `epoch` is left out, as no result."""
         now = int(time.time() * 1000)
-        self._gathered.extend(Metric(k, float(value), now, step or 0) for k, value in metrics.items() if k != "epoch")
+        self._gathered.extend((k, float(value), now, step or 0) for k, value in metrics.items() if k != "epoch")
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._work, daemon=True)
@@ -66,7 +66,7 @@ class MetricsLogger(Logger):
         """Send what is left, and wait until all has arrived.
 
         Raises:
-            mlflow.exceptions.MlflowException: something could not be stored.
+            mlflow.exceptions.MlflowException: the store has refused something.
         """
         if self._thread is not None:
             self._stop.set()
@@ -87,6 +87,6 @@ class MetricsLogger(Logger):
             gathered = [self._gathered.popleft() for _ in range(len(self._gathered))]
             for start in range(0, len(gathered), METRICS_PER_CALL):
                 try:
-                    self._client.log_batch(self._run_id, metrics=gathered[start : start + METRICS_PER_CALL])
+                    self._outbox.write(do="metrics", values=gathered[start : start + METRICS_PER_CALL])
                 except Exception as error:
                     self._error = self._error or error

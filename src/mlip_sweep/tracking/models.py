@@ -7,33 +7,10 @@ from pathlib import Path
 from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 from mlip_sweep.tracking import store
-from mlip_sweep.tracking.run import RunRecord
 
 log = logging.getLogger(__name__)
 
 BEST = "best"  # alias of the model that a name stands for
-
-
-def log_model(rec: RunRecord, folder: Path | str, name: str = "model") -> str:
-    """Keep a checkpoint folder as the logged model of a run.
-
-    Returns:
-        The model's id: `models:/<id>` finds it again.
-    """
-    from mlflow.entities import LoggedModelOutput
-
-    client = store.client(rec.uri)
-    model = client.create_logged_model(
-        rec.experiment_id, name=name, source_run_id=rec.run_id, model_type="interatomic potential"
-    )
-    try:
-        client.log_model_artifacts(model.model_id, str(folder))
-    except BaseException:
-        client.finalize_logged_model(model.model_id, "FAILED")
-        raise
-    client.finalize_logged_model(model.model_id, "READY")
-    client.log_outputs(rec.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    return str(model.model_id)
 
 
 def register(uri: str, name: str, model_id: str, alias: str | None = None) -> str:
@@ -42,7 +19,7 @@ def register(uri: str, name: str, model_id: str, alias: str | None = None) -> st
     Args:
         uri: the store, as `store.prepare` takes it.
         name: of the registered model; made where it is new.
-        model_id: as `log_model` answered.
+        model_id: as `RunRecord.model` answered.
         alias: such as "best"; it moves here from an earlier version.
 
     Returns:

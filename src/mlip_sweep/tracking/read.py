@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -110,7 +109,7 @@ def run_of_id(uri: str, beginning: str) -> StoredRun:
         raise InputError(
             f"{beginning!r} is no id of a run: give at least {SHORTEST_ID} of its characters, which are 0-9 and a-f"
         )
-    found = list(_all_runs(store.prepare(uri), None, f"attributes.run_id LIKE '{beginning}%'"))
+    found = _all_runs(store.prepare(uri), None, f"attributes.run_id LIKE '{beginning}%'")
     if len(found) > 1:
         several = ", ".join(f"{run.run_id} ({run.name})" for run in found[:3])
         raise InputError(f"{beginning!r} begins the ids of {len(found)} runs: give more characters of {several}")
@@ -134,7 +133,7 @@ def runs_tagged(uri: str, experiment: str | None, tag: str, value: str) -> list[
     if experiment is not None and store.client(uri).get_experiment_by_name(experiment) is None:
         return []
     quote = '"' if "'" in value else "'"  # a path may have an apostrophe
-    return list(_all_runs(uri, experiment, f"tags.`{tag}` = {quote}{value}{quote}"))
+    return _all_runs(uri, experiment, f"tags.`{tag}` = {quote}{value}{quote}")
 
 
 def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
@@ -152,7 +151,9 @@ def stored_bytes(uri: str, run_id: str, path: str) -> bytes | None:
         return local.read_bytes()
 
 
-def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, all_have_ended: bool = False) -> list[str]:
+def close_abandoned(
+    uri: str, experiment: str, parent: str | None = None, *, all_have_ended: bool = False, sweeps: bool = False
+) -> list[str]:
     """Mark as FAILED the runs that are RUNNING by name only: killed with no chance to say so.
 
     Args:
@@ -161,21 +162,28 @@ def close_abandoned(uri: str, experiment: str, parent: str | None = None, *, all
         parent: The sweep whose runs are looked at; None for all runs.
         all_have_ended: Whether every job has returned, so that also the runs of this process, and of other hosts, which
             cannot be asked, have ended.
+        sweeps: Whether the parent runs of sweeps are closed too. Several processes may work at a sweep: one that has
+            a run at work is left alone.
 
     Returns:
         The names of the runs that were closed.
     """
     client = store.client(uri)
     closed = []
-    for run in _all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}'" if parent else ""):
-        if run.status == "RUNNING" and environment.process_has_ended(run.tags, if_unknown=all_have_ended):
+    running = "attributes.status = 'RUNNING'"
+    runs = _all_runs(uri, experiment, f"tags.`{PARENT}` = '{parent}' AND {running}" if parent else running)
+    ended = {run.run_id for run in runs if environment.process_has_ended(run.tags, if_unknown=all_have_ended)}
+    at_work = {run.parent for run in runs if run.run_id not in ended}
+    for run in runs:
+        if run.run_id in ended and (not run.is_sweep or (sweeps and run.run_id not in at_work)):
             client.set_tag(run.run_id, "error", "its process ended without a word (killed, or out of memory)")
             client.set_terminated(run.run_id, "FAILED")
             closed.append(run.name)
     return closed
 
 
-def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[StoredRun]:
+@store.asks_store
+def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> list[StoredRun]:
     """Runs of a prepared store that a filter of MLflow's search wants, oldest first."""
     client = store.client(uri)
     if experiment is None:
@@ -187,10 +195,11 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
             raise InputError(f"experiment {experiment!r} is not in {uri}: it holds {known}")
         experiments = [found.experiment_id]
     token: str | None = None
+    runs: list[StoredRun] = []
     while True:
         page = client.search_runs(experiments, wanted, order_by=["attributes.start_time ASC"], page_token=token)
-        for run in page:
-            yield StoredRun(
+        runs += [
+            StoredRun(
                 run_id=run.info.run_id,
                 name=run.info.run_name or run.info.run_id,
                 status=run.info.status,
@@ -201,9 +210,11 @@ def _all_runs(uri: str, experiment: str | None, wanted: str = "") -> Iterator[St
                 ended=datetime.fromtimestamp(run.info.end_time / 1000, UTC) if run.info.end_time else None,
                 experiment_id=run.info.experiment_id,
             )
+            for run in page
+        ]
         token = page.token
         if not token:
-            return
+            return runs
 
 
 def _infinite(value: float) -> float:

@@ -1,5 +1,6 @@
 """Record one run: what went in, how long each phase took, what was found, how it ended."""
 
+import logging
 import signal
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from mlip_sweep import clock
 from mlip_sweep.errors import without_passwords
 from mlip_sweep.metrics import Metric, to_json, wall_time
 from mlip_sweep.tracking import environment, read, store
+from mlip_sweep.tracking.outbox import Outbox
 
 if TYPE_CHECKING:
     from mlip_sweep.data.dataset import Dataset
@@ -28,30 +30,50 @@ PARAMS_PER_CALL = 100
 FIGURE_DPI = 150
 FRAMES = "data.frames"  # tag: how many frames each split has
 
+log = logging.getLogger(__name__)
 
-stopped = threading.Event()  # set once SIGTERM has come while `terminable`
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # a scheduler or a person ends this process, or its terminal was closed
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: a scheduler or a person ends this process."""
+    """A signal of `ENDING` came."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number).name
+
+
+terminations: list[Terminated] = []  # of this process: the signal that has come while `terminable`
 
 
 class RunRecord:
     """An open run in MLflow. Made by `record`.
 
-    Attributes:
+    Args:
         uri: absolute URI of the store.
         experiment_id: where the run is filed.
         run_id: MLflow's id of the run.
+        folder: of the run, which keeps what the store cannot take; None for a run without one.
+
+    Attributes:
+        uri: as given.
+        experiment_id: as given.
+        run_id: as given.
+        name: of the run.
+        tags: of the run, as they were stored, and as they were set since.
         current_phase: the phase under way, or None.
     """
 
-    def __init__(self, uri: str, experiment_id: str, run_id: str) -> None:
+    def __init__(self, uri: str, experiment_id: str, run_id: str, folder: Path | None = None) -> None:
         self.uri = uri
         self.experiment_id = experiment_id
         self.run_id = run_id
         self.current_phase: str | None = None
-        self._client = store.client(uri)
+        self.outbox = Outbox(uri, run_id, folder)
+        self._folder = folder
+        stored = store.client(uri).get_run(run_id)
+        self.name = str(stored.info.run_name)
+        self.tags: dict[str, str] = dict(stored.data.tags)
         self._seconds: dict[str, float] = {}
 
     @contextmanager
@@ -68,32 +90,29 @@ class RunRecord:
 
     def params(self, config: Mapping[str, Any]) -> None:
         """Record a config, nested or flat, as parameters; call it once for each key, since MLflow never changes one."""
-        from mlflow.entities import Param
-
-        params = [Param(key, _shortened(str(value), PARAM_CHARACTERS)) for key, value in flatten(config).items()]
+        params = [(key, _shortened(str(value), PARAM_CHARACTERS)) for key, value in flatten(config).items()]
         for start in range(0, len(params), PARAMS_PER_CALL):
-            self._client.log_batch(self.run_id, params=params[start : start + PARAMS_PER_CALL])
+            self.outbox.write(do="params", values=params[start : start + PARAMS_PER_CALL])
 
     def config(self, yaml: str) -> None:
         """Keep the resolved config whole, as config.yaml."""
-        self._client.log_text(self.run_id, yaml, "config.yaml")
+        self.outbox.write(do="text", text=yaml, file="config.yaml")
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record numbers at once; NaN is kept as NaN."""
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        self._client.log_batch(self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+        self.outbox.write(do="metrics", values=[(key, float(value), now, step) for key, value in values.items()])
 
     def tag(self, name: str, value: object) -> None:
         """Record a word about the run."""
-        self._client.set_tag(self.run_id, name, _shortened(str(value), TAG_CHARACTERS))
+        self.tags[name] = _shortened(str(value), TAG_CHARACTERS)
+        self.outbox.write(do="tag", name=name, value=self.tags[name])
 
     def describe_data(self, dataset: "Dataset", checksum: str) -> None:
         """Record which data the run saw, as tags and as MLflow's dataset inputs."""
         from mlip_sweep.tracking.inputs import dataset_inputs
 
-        self._client.log_inputs(self.run_id, dataset_inputs(dataset))
+        self.outbox.write(do="inputs", values=dataset_inputs(dataset))
         self.tag(read.DATA, checksum)
         self.tag("data.sources", "\n".join(f"{sha}  {source}" for source, sha in dataset.checksums.items()))
         counts = {"train": dataset.train, "validation": dataset.validation, **dataset.tests}
@@ -104,20 +123,12 @@ class RunRecord:
     def declare(self, measurement: str, metrics: Iterable[Metric]) -> None:
         """Store the declarations of a measurement's metrics, as far as anything is to be known of them."""
         told = [metric for metric in metrics if metric.better or metric.column]
-        self._client.set_tag(self.run_id, f"{read.DECLARED}{measurement}", to_json(told))
+        self.outbox.write(do="tag", name=f"{read.DECLARED}{measurement}", value=to_json(told))
 
     def supersede(self, run_id: str) -> None:
         """Record that this run has taken the place of another, which was interrupted."""
         if run_id != self.run_id:
-            self._client.set_tag(run_id, read.SUPERSEDED, self.run_id)
-
-    def stored_tags(self) -> dict[str, str]:
-        """The run's tags, as they are stored."""
-        return dict(self._client.get_run(self.run_id).data.tags)
-
-    def stored_name(self) -> str:
-        """The run's name, as it is stored."""
-        return str(self._client.get_run(self.run_id).info.run_name)
+            self.outbox.write(do="tag", run=run_id, name=read.SUPERSEDED, value=self.run_id)
 
     def description(self, text: str) -> None:
         """What the run's page in the UI says first, in Markdown."""
@@ -125,10 +136,27 @@ class RunRecord:
 
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all in it, under `folder` of the run's artifacts."""
-        if Path(path).is_dir():
-            self._client.log_artifacts(self.run_id, str(path), folder)
-        else:
-            self._client.log_artifact(self.run_id, str(path), folder)
+        self.outbox.write(do="folder" if Path(path).is_dir() else "file", path=str(path), to=folder)
+
+    def model(self, folder: Path | str) -> str | None:
+        """Keep a checkpoint folder as the logged model of the run, whose address becomes the tag "model".
+
+        Returns:
+            The model's id: `models:/<id>` finds it again. None while the store is away.
+        """
+        model_id: str | None = self.outbox.write(do="model", path=str(folder))
+        if model_id is not None:
+            self.tags["model"] = f"models:/{model_id}"
+        return model_id
+
+    def where(self) -> str:
+        """How a person opens the run in a browser; "" while the store is away."""
+        return self.outbox.ask(lambda: store.ui_hint(self.uri, self.run_id), "")
+
+    def page_of_sweep(self) -> str | None:
+        """Where the UI shows the runs of the run's sweep; None where there is no such page, or the store is away."""
+        sweep = self.tags.get(read.PARENT, "")
+        return self.outbox.ask(lambda: store.view_page(self.uri, self.experiment_id, sweep), None)
 
     def report(self, name: str, report: "Report") -> None:
         """Keep what a measurement found: metrics, and a folder of that name.
@@ -146,7 +174,7 @@ class RunRecord:
             for table_name, table in report.tables.items():
                 table.to_csv(here / f"{table_name}.csv", index=False)
             for figure_name, figure in report.figures.items():
-                figure.text(0.004, 0.004, self.stored_name(), fontsize=5, color="0.45")  # it may be shown elsewhere
+                figure.text(0.004, 0.004, self.name, fontsize=5, color="0.45")  # it may be shown elsewhere
                 figure.savefig(here / f"{figure_name}.png", dpi=FIGURE_DPI)
             for file_name, write in report.files.items():
                 (here / file_name).parent.mkdir(parents=True, exist_ok=True)
@@ -155,19 +183,19 @@ class RunRecord:
                 (here / "notes.txt").write_text("\n".join(report.notes) + "\n")
                 self.tag(f"notes.{name}", "\n".join(report.notes))
             if any(here.iterdir()):
-                self._client.log_artifacts(self.run_id, folder, name)
+                self.artifact(folder, name)
 
     @cached_property
     def logger(self) -> "MetricsLogger":
         """The logger for Lightning's Trainer: it writes in the background and is flushed when the run ends."""
         from mlip_sweep.tracking.logger import MetricsLogger  # Lightning takes seconds to import
 
-        return MetricsLogger(self.uri, self.run_id)
+        return MetricsLogger(self.outbox, self.run_id)
 
     def finish(self) -> None:
         """Close the run as FINISHED, after every metric has arrived."""
         self._flush()
-        self._client.set_terminated(self.run_id, "FINISHED")
+        self._end("FINISHED")
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED (ended from outside, or pruned) or FAILED, with the reason."""
@@ -176,16 +204,36 @@ class RunRecord:
         try:
             if pruned:
                 self.tag("pruned", str(error) or "yes")
-            self.tag("error", "stopped by SIGTERM" if isinstance(error, Terminated) else one_line(error))
+            self.tag("error", f"stopped by {error.signal}" if isinstance(error, Terminated) else one_line(error))
             if self.current_phase:
                 self.tag("error.phase", self.current_phase)
             if not killed:
-                self._client.log_text(
-                    self.run_id, without_passwords("".join(traceback.format_exception(error))), "error.txt"
-                )
+                text = without_passwords("".join(traceback.format_exception(error)))
+                self.outbox.write(do="text", text=text, file="error.txt")
             self._flush()
         finally:
-            self._client.set_terminated(self.run_id, "KILLED" if killed else "FAILED")
+            self._end("KILLED" if killed else "FAILED")
+
+    def _end(self, status: str) -> None:
+        """Close the run with a status, and say what has not arrived, where it is kept and how it is sent."""
+        self.outbox.write(do="end", status=status, time=int(time.time() * 1000))
+        if not self.outbox.send():
+            log.warning(
+                "%s: run %s is %s, but the store %s takes nothing: what it lacks is kept in %s; once it is back, "
+                "%s sends it",
+                *(self.name, self.run_id, status, without_passwords(self.uri), self.outbox.kept_in),
+                self._sent_by(),
+            )
+
+    def _sent_by(self) -> str:
+        """What a person types to have sent what is kept."""
+        if self.tags.get(read.KIND) == read.SWEEP:
+            return f"the same command with hydra.sweep.dir={self._folder}"
+        if self.tags.get(read.KIND) != "run":
+            return f"mlip-compare, typed in {self._folder},"
+        if read.PARENT in self.tags and self._folder is not None:
+            return f"the same command with hydra.sweep.dir={self._folder.parent}"
+        return f"the same command with hydra.run.dir={self._folder}"
 
     def _flush(self) -> None:
         if "logger" in vars(self):
@@ -202,8 +250,9 @@ def record(
     tags: Mapping[str, str] | None = None,
     parent_run_id: str | None = None,
     run_id: str | None = None,
+    folder: Path | None = None,
 ) -> Iterator[RunRecord]:
-    """Open a run, and close it as it ends: FINISHED, FAILED, or KILLED by Ctrl-C or SIGTERM. Errors go on their way.
+    """Open a run, and close it as it ends: FINISHED, FAILED, or KILLED by Ctrl-C or a signal. Errors go on their way.
 
     Package versions, the commit and the machine are recorded without asking.
 
@@ -215,6 +264,7 @@ def record(
         tags: words about the run.
         parent_run_id: the run of the sweep that this one belongs to.
         run_id: a run of the same config that was interrupted, to be gone on with instead of opening another.
+        folder: of the run, which keeps what the store cannot take while it is away; None raises its errors instead.
 
     Raises:
         InputError: the store does not serve.
@@ -222,6 +272,7 @@ def record(
     uri = store.prepare(uri)
     experiment_id = store.experiment_id(uri, experiment)
     store.offer_all_runs(uri, experiment_id)
+    read.close_abandoned(uri, experiment)
     described = {
         "kind": "run",
         **environment.recorded(),
@@ -237,7 +288,7 @@ def record(
             store.reopen(uri, run_id, described)
         else:
             run_id = store.create_run(uri, experiment_id, name, described)
-        rec = RunRecord(uri, experiment_id, run_id)
+        rec = RunRecord(uri, experiment_id, run_id, folder)
         try:
             if params and not goes_on:
                 rec.params(params)
@@ -250,25 +301,30 @@ def record(
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """While it lasts, SIGTERM raises `Terminated`, so that records are closed; the handler before it comes back.
+    """While it lasts, SIGTERM and SIGHUP raise `Terminated`, so that records are closed; the handlers before come back.
 
-    Only the main thread may set handlers: in any other this does nothing.
+    A signal that is ignored, as under nohup, stays so. Only the main thread may set handlers: in any other this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ENDING}
+    watched = [number for number in ENDING if number == signal.SIGTERM or before[number] is not signal.SIG_IGN]
 
     def stop(number: int, frame: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not break off the closing
-        stopped.set()
-        raise Terminated(128 + number)
+        for same in watched:
+            signal.signal(same, signal.SIG_IGN)  # a second signal must not break off the closing
+        terminations.append(Terminated(number))
+        raise terminations[-1]
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in watched:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+        for number in watched:
+            signal.signal(number, before[number] or signal.SIG_DFL)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

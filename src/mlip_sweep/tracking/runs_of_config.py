@@ -13,7 +13,7 @@ CONFIG = "config.checksum"  # tags of a run
 DATA = read.DATA
 FOLDER = read.FOLDER
 IRRELEVANT = ("progress", "threads", "resume", "cache")  # keys, wherever they stand, that change no number
-GROUPS_APART = ("tracking", "objective", "pruning")
+GROUPS_APART = ("tracking", "objective", "pruning", "packages")
 
 
 def relevant(resolved: Mapping[str, Any]) -> dict[str, Any]:

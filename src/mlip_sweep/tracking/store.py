@@ -2,12 +2,14 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -24,6 +26,8 @@ SQLITE = "sqlite:///"
 SERVER = ("http://", "https://")
 KIND = "mlflow.experimentKind"  # tag of an experiment: whether models are trained in it or language models are used
 TRAINING = "custom_model_development"  # "Machine learning" in the UI
+P = ParamSpec("P")
+T = TypeVar("T")
 ANSWER_SECONDS = 60  # a busy server takes its time; one that is not there is refused at once
 
 
@@ -34,6 +38,7 @@ def resolve(uri: str) -> str:
         InputError: neither an SQLite file nor a server.
     """
     if uri.startswith(SERVER):
+        _check_address(uri)
         return uri.rstrip("/")
     path = uri.removeprefix(SQLITE)
     if not uri.startswith(SQLITE) or not path or ":memory:" in path:
@@ -72,6 +77,31 @@ def existing(uri: str = DEFAULT_URI) -> str:
     return prepare(uri)
 
 
+def reason(error: BaseException) -> str:
+    """What an error comes from, in a line: those of libraries enclose it in pages."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return without_passwords((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def asks_store(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """Make one line of what a prepared store raises; its URI is the first argument of the function."""
+
+    @wraps(function)
+    def asked(uri: str, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(uri, *args, **kwargs)
+        except Exception as error:
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            if not isinstance(error, MlflowException | SQLAlchemyError):
+                raise
+            raise InputError(f"the store {uri}: {reason(error)}; mend it, or choose another tracking.uri") from error
+
+    return asked
+
+
 @cache
 def client(uri: str) -> "MlflowClient":
     """MLflow's client of a store that `prepare` has answered."""
@@ -80,6 +110,7 @@ def client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+@asks_store
 def experiment_id(uri: str, name: str) -> str:
     """The id of an experiment of a prepared store, which is made where it is new.
 
@@ -87,7 +118,7 @@ def experiment_id(uri: str, name: str) -> str:
     told that models are trained here, unless somebody has told it otherwise.
 
     Raises:
-        InputError: an experiment of that name was deleted.
+        InputError: an experiment of that name was deleted, or the folder of its artifacts cannot be had.
     """
     from mlflow.exceptions import MlflowException
 
@@ -104,9 +135,12 @@ def experiment_id(uri: str, name: str) -> str:
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
     if KIND not in found.tags:
         mlflow_client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
+    if uri.startswith(SQLITE):
+        _make_artifact_folder(found.artifact_location)
     return str(found.experiment_id)
 
 
+@asks_store
 def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     """A run that has ended, or whose process has gone, is RUNNING again, without the error that it ended with."""
     mlflow_client = client(uri)
@@ -116,6 +150,7 @@ def reopen(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     mlflow_client.update_run(run_id, status="RUNNING")
 
 
+@asks_store
 def create_run(uri: str, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     """Open a run in a prepared store, and answer its id."""
     return str(client(uri).create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id)
@@ -127,6 +162,7 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
         client(uri).set_tag(run_id, name, value)
 
 
+@asks_store
 def offer_all_runs(uri: str, experiment_id: str) -> None:
     """Save the view of all runs in an experiment of a prepared store, unless there is one; imports PyTorch."""
     if views.TAG + views.ALL_RUNS not in client(uri).get_experiment(experiment_id).tags:
@@ -189,6 +225,41 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / folder).as_uri()
 
 
+def _make_artifact_folder(location: str) -> None:
+    """See that the artifacts of an experiment can be written, before a run has any.
+
+    Raises:
+        InputError: they cannot.
+    """
+    address = urlsplit(location)
+    if address.scheme not in ("", "file"):
+        return
+    folder = Path(unquote(address.path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}; figures and models go there: make room for a folder that can be written"
+        ) from error
+
+
+def _check_address(uri: str) -> None:
+    """See that the address of a server names one.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        address = urlsplit(uri)
+        named = address.hostname and (address.port is None or address.port > 0)
+    except ValueError:  # the port is no number
+        named = False
+    if not named:
+        raise InputError(f"tracking.uri={uri!r}: give the address of an MLflow server, such as http://host:5000")
+
+
 def _open_sqlite(uri: str) -> None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -196,28 +267,38 @@ def _open_sqlite(uri: str) -> None:
     path = Path(uri.removeprefix(SQLITE))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow's own opening tries for a minute and a half, with a traceback for each time, before it gives up.
+        with closing(sqlite3.connect(path, timeout=ANSWER_SECONDS)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
         with FileLock(f"{path}.lock"), _quiet():
             client(uri).search_experiments(max_results=1)
     except OSError as error:
         raise InputError(f"tracking.uri={uri!r}: {error}; choose a folder that can be written") from error
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
+    except sqlite3.Error as error:
         raise InputError(
-            f"tracking.uri={uri!r}: {reason}; if another MLflow wrote it, try `mlflow db upgrade {uri}`, "
-            "otherwise move the file away"
+            f"tracking.uri={uri!r}: {error}; choose another file, which can be written, or move this one away"
+        ) from error
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise InputError(
+            f"tracking.uri={uri!r}: {reason}; if another MLflow wrote it, install that version or try `mlflow db "
+            f"upgrade {uri}`, otherwise move the file away"
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow announces every table that it makes; a user of this program did not ask."""
-    logger = logging.getLogger("mlflow.store.db.utils")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """MLflow announces every table that it makes, and logs what it raises; a user of this program did not ask."""
+    loggers = [logging.getLogger(f"mlflow.store.{name}") for name in ("db.utils", "tracking.sqlalchemy_store")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)  # an error is told by who asked
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _ask_server(uri: str) -> None:

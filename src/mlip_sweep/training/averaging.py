@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 from mlip_sweep.training.stage import Stage
 
 
@@ -69,7 +69,7 @@ class ExponentialAverage(WeightAverage):
     def __init__(self, decay: float) -> None:
         super().__init__()
         if not isinstance(decay, int | float) or not 0.0 < decay < 1.0:
-            raise InputError(f"averaging.decay={decay}: give a number between 0 and 1, such as 0.99")
+            raise SettingError(f"decay={decay}: give a number between 0 and 1, such as 0.99")
         self.decay = decay
 
     def on_train_batch_end(

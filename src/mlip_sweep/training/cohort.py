@@ -25,7 +25,7 @@ from torch import Tensor
 from mlip_sweep.clock import Clock, set_clock
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import Potential, States
+from mlip_sweep.models.interface import Derived, Potential, States
 from mlip_sweep.models.mapped import Evaluation, check_alike, derive_together
 from optuna_async.outcome import is_out_of_memory
 
@@ -213,7 +213,7 @@ class Cohort:
 
 @dataclass
 class Forward:
-    """A member asks for the energies of atoms and the forces of its potential at a geometry."""
+    """A member asks for the energies of atoms and their derivatives, of its potential at a geometry."""
 
     kind: int
     evaluation: Evaluation
@@ -224,6 +224,8 @@ class Forward:
         if not isinstance(other, Forward):
             return False
         if (self.kind, self.backend, self.training) != (other.kind, other.backend, other.training):
+            return False
+        if self.evaluation.virials is not other.evaluation.virials:
             return False
         return all(max(pair) <= FILLED_UP * min(pair) for pair in zip(self._size, other._size, strict=True))
 
@@ -240,16 +242,15 @@ class Forward:
 
     @staticmethod
     def serve(requests: Sequence["Forward"]) -> list["Answer"]:
-        """Energies and forces of all."""
+        """What each asks for."""
         together = Together([request.evaluation for request in requests], requests[0].backend)
-        energies, forces = together.compute()
+        derived = together.compute()
         if requests[0].training:
-            together.outputs = energies, forces
+            together.outputs = derived
         answers = []
         for row, request in enumerate(requests):
             n_atoms = request._size[0]
-            own = energies[row, :n_atoms].detach(), forces[row, :n_atoms].detach()
-            answers.append(Answer(*own, together, row))
+            answers.append(Answer(tuple(output[row, :n_atoms].detach() for output in derived), together, row))
         return answers
 
 
@@ -260,51 +261,48 @@ class Together:
     Attributes:
         evaluations: K of them.
         backend: Of torch.compile, or None.
-        outputs: In training, energies (K, N) eV and forces (K, N, 3) eV/Å until their gradients are taken.
+        outputs: In training, what was derived of all K, until the gradients of it are taken.
     """
 
     evaluations: Sequence[Evaluation]
     backend: str | None
-    outputs: tuple[Tensor, Tensor] | None = None
+    outputs: Derived | None = None
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Energies and forces."""
+    def compute(self) -> Derived:
+        """As `derive_together`."""
         with torch.set_grad_enabled(self.evaluations[0].model.training):  # whatever the thread is doing that serves
             if len(self.evaluations) == 1 and self.backend is None:
                 one = self.evaluations[0]
-                energies, forces = one.model.derive(one.states, one.geometry)
-                return energies[None], forces[None]
+                derived = one.model.derive(one.states, one.geometry, one.virials)
+                return tuple(output[None] for output in derived)
             return derive_together(self.evaluations, self.backend)
 
 
 @dataclass
 class Answer:
-    """Energies of atoms (N,) eV and forces (N, 3) eV/Å of one member, and its row in what was computed together."""
+    """Energies of the atoms of one member and their derivatives, and its row in what was computed together."""
 
-    energies: Tensor
-    forces: Tensor
+    derived: Derived
     together: Together
     row: int
 
 
 @dataclass
 class Backward:
-    """A member asks for the gradients of its loss, whose derivatives by its energies and forces are known.
+    """A member asks for the gradients of its loss, whose derivatives by what was derived for it are known.
 
     Attributes:
         answer: What the loss is of.
-        by_energies: (N,) derivative of the loss by the energies of atoms.
-        by_forces: (N, 3) derivative by the forces.
+        by_derived: Derivative of the loss by each tensor of the answer, in its shape.
         parameters: Of which the gradients are wanted.
     """
 
     answer: Answer
-    by_energies: Tensor
-    by_forces: Tensor
+    by_derived: Derived
     parameters: Sequence[Tensor]
 
     def goes_with(self, other: Any) -> bool:
-        """Whether both come from the same energies and forces."""
+        """Whether what both come from was computed together."""
         return isinstance(other, Backward) and self.answer.together is other.answer.together
 
     @staticmethod
@@ -316,14 +314,12 @@ class Backward:
         if outputs is None:  # memory did not suffice for the gradients of all: in parts, from the beginning
             outputs = Together([together.evaluations[row] for row in rows], together.backend).compute()
             rows = list(range(len(rows)))
-        energies, forces = outputs
-        by_energies, by_forces = torch.zeros_like(energies), torch.zeros_like(forces)
+        by_outputs = [torch.zeros_like(output) for output in outputs]
         for row, request in zip(rows, requests, strict=True):
-            n_atoms = len(request.by_energies)
-            by_energies[row, :n_atoms] = request.by_energies
-            by_forces[row, :n_atoms] = request.by_forces
+            for by_output, own in zip(by_outputs, request.by_derived, strict=True):
+                by_output[row, : len(own)] = own
         wanted = [parameter for request in requests for parameter in request.parameters]
-        gradients = iter(torch.autograd.grad(outputs, wanted, (by_energies, by_forces), allow_unused=True))
+        gradients = iter(torch.autograd.grad(outputs, wanted, by_outputs, allow_unused=True))
         return [[next(gradients) for _ in request.parameters] for request in requests]
 
 
@@ -341,25 +337,26 @@ class Shared:
         self._model = model
         self._backend = backend
         self._kind = member.cohort.kind_of(model)
-        self._last: tuple[Answer, Tensor, Tensor] | None = None
+        self._last: Answer | None = None
 
-    def __call__(self, states: States, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    def __call__(self, states: States, geometry: Geometry, virials: bool = False) -> Derived:
         """As `Potential.derive`; in training, the loss of what it gives is to be derived by `backward`."""
-        request = Forward(self._kind, Evaluation(self._model, states, geometry), self._backend)
+        request = Forward(self._kind, Evaluation(self._model, states, geometry, virials), self._backend)
         answer: Answer = self._member.ask(request)
         if self._model.training:
-            self._last = answer, answer.energies.requires_grad_(), answer.forces.requires_grad_()
-        return answer.energies, answer.forces
+            for output in answer.derived:
+                output.requires_grad_()
+            self._last = answer
+        return answer.derived
 
     def backward(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Gradients of a loss of the last energies and forces, added to those of the parameters."""
+        """Gradients of a loss of what was derived last, added to those of the parameters."""
         if self._last is None:
             raise RuntimeError("there is no batch whose gradients could be computed")
-        (answer, energies, forces), self._last = self._last, None
-        by_energies, by_forces = torch.autograd.grad(loss, (energies, forces), allow_unused=True)
-        by_energies = torch.zeros_like(energies) if by_energies is None else by_energies
-        by_forces = torch.zeros_like(forces) if by_forces is None else by_forces
-        gradients = self._member.ask(Backward(answer, by_energies, by_forces, parameters))
+        answer, self._last = self._last, None
+        # Zeros where the loss does not depend on something, such as the energies at a weight of 0.
+        by_derived = torch.autograd.grad(loss, answer.derived, allow_unused=True, materialize_grads=True)
+        gradients = self._member.ask(Backward(answer, by_derived, parameters))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is None:
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -104,6 +105,8 @@ def fit(
         validation_loss=recipe.validation_loss,
         plateau_factor=settings.plateau_factor,
         plateau_patience=settings.plateau_patience,
+        cosine=settings.schedule == "cosine",
+        warmup_epochs=settings.warmup_epochs,
         fit_energy_shift=recipe.fit_energy_shift,
     )
     best = BestWeights()
@@ -143,16 +146,48 @@ def fit(
             default_root_dir=folder,
         )
         last = folder / LAST
+        resumed = settings.resume and last.is_file()
+        if resumed:
+            _check_weights(last, module)
         with interruptible(trainer):
             trainer.fit(
                 module,
                 training_loader(train, settings.batch_size, seed),
                 evaluation_loader(validation, settings.max_atoms),
-                ckpt_path=last if settings.resume and last.is_file() else None,
+                ckpt_path=last if resumed else None,
                 weights_only=True,
             )
     model.eval()
     return Kept(best.epoch, best.score, shift.offset if shift else 0.0)
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """What Lightning has written of a training; nothing in the file is run.
+
+    Raises:
+        InputError: the file is damaged, of another program, or holds more than numbers and words.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        complete = {"state_dict", "callbacks", "optimizer_states", "loops"} <= content.keys()
+    except Exception:  # whatever unpickling makes of it
+        complete = False
+    if not complete:
+        raise InputError(
+            f"{path}: no checkpoint of a training, or a damaged one; remove it, or trainer.resume=false to start over"
+        )
+    return content
+
+
+def _check_weights(path: Path, module: TrainingModule) -> None:
+    """See that a checkpoint is of the model that is trained.
+
+    Raises:
+        InputError: it is of another.
+    """
+    kept: dict[str, Tensor] = check_checkpoint(path)["state_dict"]
+    if {name: value.shape for name, value in kept.items()} != {n: v.shape for n, v in module.state_dict().items()}:
+        raise InputError(f"{path}: of another model than is trained; remove it, or trainer.resume=false to start over")
 
 
 @contextmanager

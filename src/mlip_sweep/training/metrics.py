@@ -30,6 +30,7 @@ METRICS: Final = (
     Metric(VALIDATION_LOSS, better="lower"),
     Metric(validation_rmse("energy"), "meV/atom", better="lower"),
     Metric(VALIDATION_FORCES, "meV/Å", better="lower", column=Column("F validation\nmeV/Å", form="{:.1f}", priority=5)),
+    Metric(validation_rmse("stress"), "meV/Å³", better="lower"),
     Metric(KEPT_EPOCH, "epochs"),
     Metric(VALIDATION_LOSS_KEPT, better="lower"),
     Metric(ENERGY_OFFSET_FITTED, "meV/atom"),

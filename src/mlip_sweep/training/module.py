@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +17,16 @@ from mlip_sweep.training.energy_shift import EnergyErrors
 from mlip_sweep.training.loss import Loss, MeanSquares
 from mlip_sweep.training.metrics import LEARNING_RATE, TRAIN_LOSS, VALIDATION_LOSS, validation_rmse
 
+COSINE_END = 0.01  # of the learning rate
+
+
+def cosine_factor(epoch: int, *, epochs: int, warmup_epochs: int) -> float:
+    """What the learning rate is multiplied by at an epoch, from 0: equal steps up to 1, then half a cosine down."""
+    if epoch < warmup_epochs:
+        return (epoch + 1) / (warmup_epochs + 1)
+    progress = (epoch - warmup_epochs) / max(1, epochs - warmup_epochs)
+    return COSINE_END + (1.0 - COSINE_END) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
 
 class TrainingModule(pl.LightningModule):
     """Trains a potential.
@@ -28,10 +38,12 @@ class TrainingModule(pl.LightningModule):
         validation_loss: The loss of the validation, the same all along, so that checkpoints stay comparable.
         plateau_factor: The learning rate is multiplied by this number where the validation loss stays on a plateau.
         plateau_patience: The number of epochs without a better validation loss that make a plateau.
+        cosine: Whether the learning rate follows a cosine down to a hundredth instead, whatever the validation says.
+        warmup_epochs: The number of epochs in which it rises in equal steps before that.
         fit_energy_shift: Whether the validation looks at energies without the shift that a fit takes from them.
 
     Attributes:
-        validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å).
+        validation_rmse: of the last validation, by name of the quantity, in its unit (eV/atom, eV/Å, eV/Å³).
     """
 
     def __init__(
@@ -43,6 +55,8 @@ class TrainingModule(pl.LightningModule):
         validation_loss: Loss,
         plateau_factor: float,
         plateau_patience: int,
+        cosine: bool = False,
+        warmup_epochs: int = 0,
         fit_energy_shift: bool = False,
     ) -> None:
         super().__init__()
@@ -51,15 +65,20 @@ class TrainingModule(pl.LightningModule):
         self.validation_loss = validation_loss
         self._optimizer = optimizer
         self._plateau = {"factor": plateau_factor, "patience": plateau_patience}
+        self._cosine = cosine
+        self._warmup_epochs = warmup_epochs
         self.fit_energy_shift = fit_energy_shift
-        self.validation_rmse = dict.fromkeys(QUANTITIES, math.nan)
+        self.validation_rmse = {name: math.nan for name, quantity in QUANTITIES.items() if quantity.always}
         self._mean_squares = MeanSquares()
         self._energy_errors = EnergyErrors()
         self._losses: dict[int, Tensor] = {}  # of the epoch, by batch
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and a learning rate that falls on plateaus of the validation loss."""
+        """The optimiser, and a learning rate that falls on plateaus of the validation loss, or along a cosine."""
         optimizer = self._optimizer(self.parameters())
+        if self._cosine:
+            shape = partial(cosine_factor, epochs=self.trainer.max_epochs or 1, warmup_epochs=self._warmup_epochs)
+            return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, shape)]
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **self._plateau)  # type: ignore[arg-type]
         return {
             "optimizer": optimizer,

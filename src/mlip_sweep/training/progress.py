@@ -22,8 +22,8 @@ class EpochBar(Callback):
         """Show the validation errors."""
         if self._bar is not None and isinstance(pl_module, TrainingModule):
             errors = [
-                f"{1000.0 * pl_module.validation_rmse[name]:.3g} {quantity.milli_unit}"
-                for name, quantity in QUANTITIES.items()
+                f"{1000.0 * error:.3g} {QUANTITIES[name].milli_unit}"
+                for name, error in pl_module.validation_rmse.items()
             ]
             self._bar.say(f"validation {', '.join(errors)}")
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import SettingError
 
 
 class Stage(Callback):
@@ -20,19 +21,16 @@ class Stage(Callback):
         learning_rate: The learning rate from then on; None leaves it alone.
 
     Raises:
-        InputError: one of these is out of range, or, when the training begins, the stage would have no epoch.
+        SettingError: one of these is out of range, or, when the training begins, the stage would have no epoch.
     """
 
     def __init__(self, start: float, learning_rate: float | None) -> None:
         if not isinstance(start, int | float) or not 0.0 <= start < 1.0:
-            raise InputError(f"start={start} of {type(self).__name__}: give a fraction of the training, 0 to below 1")
+            raise SettingError(f"start={start}: give a fraction of the training, 0 to below 1")
         if learning_rate is not None and not (
             isinstance(learning_rate, int | float) and 0.0 < learning_rate < math.inf
         ):
-            raise InputError(
-                f"learning_rate={learning_rate} of {type(self).__name__}: give a positive number, or null to leave it "
-                "alone"
-            )
+            raise SettingError(f"learning_rate={learning_rate}: give a positive number, or null to leave it alone")
         self.start = start
         self.learning_rate = learning_rate
         self.start_epoch: int | None = None
@@ -40,28 +38,43 @@ class Stage(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Fix the epoch."""
         if self.start_epoch is None:
-            self.start_epoch = math.ceil(self.start * (trainer.max_epochs or 0))
-        if self.start_epoch >= (trainer.max_epochs or 0):
-            raise InputError(
-                f"start={self.start} of {type(self).__name__}: that is epoch {self.start_epoch} of trainer.max_epochs="
-                f"{trainer.max_epochs}, which leaves it none; train longer or start earlier"
-            )
+            self.start_epoch = self.first_epoch(trainer.max_epochs or 0)
+        if self.start_epoch >= (trainer.max_epochs or 0):  # of a resumed training, which keeps its own
+            raise self._without_epoch(self.start_epoch, trainer.max_epochs or 0)
+
+    def first_epoch(self, max_epochs: int) -> int:
+        """The epoch at which the stage begins in a training of so many.
+
+        Raises:
+            SettingError: that leaves it no epoch.
+        """
+        epoch = math.ceil(self.start * max_epochs)
+        if epoch >= max_epochs:
+            raise self._without_epoch(epoch, max_epochs)
+        return epoch
+
+    def _without_epoch(self, epoch: int, max_epochs: int) -> SettingError:
+        return SettingError(
+            f"start={self.start}: that is epoch {epoch} of trainer.max_epochs={max_epochs}, which leaves it none; "
+            "train longer or start earlier"
+        )
 
     def begun(self, trainer: pl.Trainer) -> bool:
         """Whether the current epoch belongs to the stage."""
         return self.start_epoch is not None and trainer.current_epoch >= self.start_epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the stage at its first epoch."""
-        if trainer.current_epoch != self.start_epoch:
-            return
-        if self.learning_rate is not None:
+        """Begin the stage at its first epoch; hold its learning rate at the others, where a schedule sets another."""
+        first = trainer.current_epoch == self.start_epoch
+        plateaus = [c.scheduler for c in trainer.lr_scheduler_configs if isinstance(c.scheduler, ReduceLROnPlateau)]
+        if self.learning_rate is not None and (first or (self.begun(trainer) and not plateaus)):
             for optimizer in trainer.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = self.learning_rate
-        for config in trainer.lr_scheduler_configs:
-            scheduler: Any = config.scheduler
-            scheduler.best, scheduler.num_bad_epochs = math.inf, 0
+        if not first:
+            return
+        for plateau in plateaus:
+            plateau.best, plateau.num_bad_epochs = math.inf, 0
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping):
                 callback.best_score = callback.best_score.new_tensor(math.inf)

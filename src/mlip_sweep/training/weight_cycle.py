@@ -1,5 +1,7 @@
 """Weight cycling: from a loss of forces to a loss of energies (DOI 10.1088/2632-2153/acf115, section 3.3)."""
 
+from dataclasses import replace
+
 import pytorch_lightning as pl
 
 from mlip_sweep.training.loss import weighted_loss
@@ -29,4 +31,4 @@ class WeightCycle(Stage):
         """Set the loss of this epoch, which depends on nothing but its number."""
         super().on_train_epoch_start(trainer, pl_module)
         if self.begun(trainer) and isinstance(pl_module, TrainingModule):
-            pl_module.loss = self.loss
+            pl_module.loss = replace(self.loss, huber_delta=pl_module.loss.huber_delta)

@@ -7,7 +7,7 @@ import numpy as np
 from ase import units
 from ase.data import atomic_masses
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
@@ -17,10 +17,11 @@ from mlip_sweep.measurement.dynamics.failure import Limits, bonds_of
 from mlip_sweep.measurement.dynamics.integrators import Berendsen, Langevin, Thermostat
 from mlip_sweep.measurement.dynamics.trajectories import Trajectories
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.settings import Words, settings
+from mlip_sweep.settings import Seed, Words, settings
 
 STREAM: Final = zlib.crc32(b"velocities")  # so that no other use of the same seed draws the same numbers
 
+MOST_STEPS: Final = 1e10
 Criterion = Literal["auto", "bond", "close", "temperature", "drift"]
 
 
@@ -58,7 +59,7 @@ class MDProtocol:
     max_temperature_ratio: PositiveFloat = 4.0
     max_drift_meV_atom: PositiveFloat = 50.0  # noqa: N815
     velocities: Literal["maxwell", "paper"] = "maxwell"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         for name in self.criteria:
@@ -73,6 +74,15 @@ class MDProtocol:
             raise SettingError(
                 f"thermostat_fs={self.thermostat_fs}: shorter than the timestep of {self.timestep_fs} fs; raise it, "
                 "to 250 say"
+            )
+        if not self.criteria:
+            raise SettingError(
+                f"criteria=[]: nothing would count as a failure; choose {', '.join(get_args(Criterion))}"
+            )
+        if 1000.0 * self.duration_ps / self.timestep_fs > MOST_STEPS:
+            raise SettingError(
+                f"duration_ps={self.duration_ps}: more than {MOST_STEPS:.0e} timesteps of {self.timestep_fs} fs; "
+                "shorten it"
             )
         if self.n_steps < 1:
             raise SettingError(

@@ -98,6 +98,14 @@ class TimeToFailure(MDProtocol, Measurement):
         start = starting_geometry(dataset)
         check_start(start, self.limits(start))
 
+    def records(self, name: str, dataset: Dataset) -> bool:
+        """Failures of the kinds that are looked for; the control where the reference is at hand."""
+        if name == CONTROL_SURVIVAL:
+            return bool(self.control_replicas) and dataset.reference is not None
+        if name.startswith(failures("")):
+            return name in map(failures, self.limits(starting_geometry(dataset)).reasons)
+        return super().records(name, dataset)
+
     def __call__(self, model: ForceField, dataset: Dataset) -> Report:
         """Measure a model, which is left in the mode it was in.
 

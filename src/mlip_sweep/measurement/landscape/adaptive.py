@@ -103,13 +103,16 @@ def sample_lines(
                 break
     energy, forces = (np.array(part) for part in zip(*losses, strict=True))
     evaluations = 1 + sum(len(line.t) - 1 for line in lines)
-    return SampledLandscape(lines, LineLosses(t, energy, forces), evaluations, float(np.mean(estimates)))
+    stresses = [stress for line in lines if (stress := line.stress_rmse(t)) is not None]
+    curves = LineLosses(t, energy, forces, np.array(stresses) if stresses else None)
+    return SampledLandscape(lines, curves, evaluations, float(np.mean(estimates)))
 
 
 def all_residuals(model: Callable[[GraphBatch], Prediction], batches: Sequence[GraphBatch]) -> Residuals:
     """Residuals of the whole data set, in the order of the batches, on the device."""
     parts = [residuals(model, batch) for batch in batches]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
 
 class _DirectionSampler:
@@ -134,7 +137,7 @@ class _DirectionSampler:
         """What was evaluated so far."""
         order = np.argsort(self._t)
         products = {name: values[np.ix_(order, order)] for name, values in self._products.items()}
-        return LineNodes(np.array(self._t)[order], products["energy"], products["forces"])
+        return LineNodes(np.array(self._t)[order], **products)
 
 
 def _products(kept: list[Tensor], old: Array | None = None) -> Array:

@@ -9,7 +9,7 @@ from mlip_sweep.measurement.landscape.adaptive import SampledLandscape
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings
 from mlip_sweep.measurement.landscape.grid import PlaneLosses
 
-ENERGY_COLOR, FORCES_COLOR = "#0072B2", "#D55E00"
+ENERGY_COLOR, FORCES_COLOR, STRESS_COLOR = "#0072B2", "#D55E00", "#009E73"
 
 
 def lines_figure(landscape: SampledLandscape, settings: EntropySettings, entropy: Entropy) -> Figure:
@@ -19,30 +19,37 @@ def lines_figure(landscape: SampledLandscape, settings: EntropySettings, entropy
     """
     curves = landscape.curves
     nodes = np.unique([t for line in landscape.lines for t in line.t])
-    figure = Figure(figsize=(9, 4))
-    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.2, top=0.86, wspace=0.18)
     panels = [
-        ("Energy RMSE (meV/atom)", curves.energy, settings.temperature_energy, entropy.energy, entropy.energy_stderr),
-        ("Forces RMSE (meV/Å)", curves.forces, settings.temperature_forces, entropy.forces, entropy.forces_stderr),
+        ("Energy RMSE (meV/atom)", curves.energy, ENERGY_COLOR),
+        ("Forces RMSE (meV/Å)", curves.forces, FORCES_COLOR),
     ]
-    for axes, (label, losses, temperature, value, stderr), symbol, color in zip(
-        figure.subplots(1, 2), panels, ("E", "F"), (ENERGY_COLOR, FORCES_COLOR), strict=True
-    ):
+    if curves.stress is not None:
+        panels.append(("Stress RMSE (meV/Å³)", curves.stress, STRESS_COLOR))
+    figure = Figure(figsize=(4.5 * len(panels), 4))
+    figure.subplots_adjust(left=0.15 / len(panels), right=0.99, bottom=0.2, top=0.86, wspace=0.18)
+    every = figure.subplots(1, len(panels))
+    for axes, (label, losses, color) in zip(every, panels, strict=True):
         axes.set_yscale("log")
-        axes.axhline(1000 * temperature, color="0.4", linestyle="--", linewidth=1, label=f"$T_{symbol}$")
         axes.plot(curves.t, 1000 * losses.T, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(curves.t, 1000 * losses.mean(axis=0), color=color, linewidth=2.2, label="mean over directions")
         axes.vlines(nodes, 0.0, 0.03, color="0.2", linewidth=0.8, transform=axes.get_xaxis_transform())
-        plain_ticks(axes.yaxis)
-        error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
-        axes.set_title(f"$S_{symbol}$ = {value:.2f}{error}", fontsize=11)
         axes.set_xlabel("t (norm of the parameters)")
         axes.set_ylabel(label)
+    entropies = [
+        ("E", settings.temperature_energy, entropy.energy, entropy.energy_stderr),
+        ("F", settings.temperature_forces, entropy.forces, entropy.forces_stderr),
+    ]
+    for axes, (symbol, temperature, value, stderr) in zip(every, entropies, strict=False):
+        axes.axhline(1000 * temperature, color="0.4", linestyle="--", linewidth=1, label=f"$T_{symbol}$")
+        error = "" if np.isnan(stderr) else f" ± {stderr:.2f}"
+        axes.set_title(f"$S_{symbol}$ = {value:.2f}{error}", fontsize=11)
+    for axes in every:
+        plain_ticks(axes.yaxis)
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     total_error = "" if np.isnan(entropy.total_stderr) else f" ± {entropy.total_stderr:.2f}"
     figure.suptitle(
-        f"Loss landscape: S = {entropy.total:.2f}{total_error}, {len(losses)} directions, {len(curves.t)} points, "
-        f"{landscape.evaluations} evaluations"
+        f"Loss landscape: S = {entropy.total:.2f}{total_error}, {len(curves.energy)} directions, "
+        f"{len(curves.t)} points, {landscape.evaluations} evaluations"
     )
     return figure
 

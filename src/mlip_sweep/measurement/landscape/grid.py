@@ -26,11 +26,13 @@ class LineLosses:
         t: (G,) displacement, in units of the norm of the parameters.
         energy: (D, G) energy RMSE, eV/atom.
         forces: (D, G) forces RMSE, eV/Å.
+        stress: (D, G) stress RMSE, eV/Å³; None where there are no labels. No part of S.
     """
 
     t: NDArray[np.float64]
     energy: NDArray[np.float64]
     forces: NDArray[np.float64]
+    stress: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def evaluate_lines(
 ) -> LineLosses:
     """Evaluate θ + t δ̄ for the first n directions and every t, whole batches at a time."""
     steps: list[Step] = [[(float(value), directions[k])] for k in range(n) for value in t]
-    energy, forces = _evaluate(model, batches, steps, "landscape", progress)
-    return LineLosses(np.asarray(t), energy.reshape(n, len(t)), forces.reshape(n, len(t)))
+    losses = _evaluate(model, batches, steps, "landscape", progress)
+    return LineLosses(np.asarray(t), **{name: values.reshape(n, len(t)) for name, values in losses.items()})
 
 
 def evaluate_plane(
@@ -84,9 +86,9 @@ def evaluate_plane(
     """Evaluate θ + t₁ δ̄₁ + t₂ δ̄₂ (eq 3) on the square grid of the first two directions."""
     first, second = directions[0], directions[1]
     steps: list[Step] = [[(float(one), first), (float(two), second)] for one in t for two in t]
-    energy, forces = _evaluate(model, batches, steps, "landscape: plane", progress)
+    losses = _evaluate(model, batches, steps, "landscape: plane", progress)
     shape = (len(t), len(t))
-    return PlaneLosses(np.asarray(t), energy.reshape(shape), forces.reshape(shape))
+    return PlaneLosses(np.asarray(t), losses["energy"].reshape(shape), losses["forces"].reshape(shape))
 
 
 Step = Sequence[tuple[float, list[Tensor]]]
@@ -95,9 +97,9 @@ Step = Sequence[tuple[float, list[Tensor]]]
 
 def _evaluate(
     model: Potential, batches: Sequence[GraphBatch], steps: Sequence[Step], label: str, progress: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energy RMSE (eV/atom) and forces RMSE (eV/Å) after every displacement, each taken from the same point."""
-    losses = []
+) -> dict[str, NDArray[np.float64]]:
+    """RMSE after every displacement, each taken from the same point, by name of the quantity, in its unit."""
+    losses: dict[str, list[Tensor]] = {}
     with evaluating(model), torch.no_grad(), bar(len(steps), label, "points", shown=progress) as shown:
         displacements = Displacements(model)
         for step in steps:
@@ -105,10 +107,10 @@ def _evaluate(
             errors = MeanSquares()
             for batch in batches:
                 errors.add(residuals(displaced, batch))
-            losses.append(torch.stack([errors.roots["energy"], errors.roots["forces"]]))
+            for name, root in errors.roots.items():
+                losses.setdefault(name, []).append(root)
             shown.update()
-    energy, forces = torch.stack(losses).cpu().numpy().T  # the one time that the device is waited for
-    return energy, forces
+    return {name: torch.stack(roots).cpu().numpy() for name, roots in losses.items()}  # the device is waited for here
 
 
 class Displacements:

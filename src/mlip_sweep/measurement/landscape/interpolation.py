@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+PRODUCTS = ("energy", "forces", "stress")  # of `LineNodes`
 DEGREE = 5  # of the splines, where there are nodes enough
 
 Array = NDArray[np.float64]
@@ -30,11 +31,13 @@ class LineNodes:
         t: (M,) the nodes, ascending.
         energy: (M, M) mean products of the energy errors at two nodes, (eV/atom)²; the diagonal is the MSE.
         forces: (M, M) mean products of the forces errors, (eV/Å)².
+        stress: (M, M) mean products of the stress errors, (eV/Å³)²; None where there are no labels.
     """
 
     t: Array
     energy: Array
     forces: Array
+    stress: Array | None = None
 
     @property
     def finite(self) -> bool:
@@ -44,7 +47,8 @@ class LineNodes:
     def at(self, chosen: NDArray[np.bool_]) -> "LineNodes":
         """The line as if it had been evaluated at some of its nodes only."""
         both = np.ix_(chosen, chosen)
-        return LineNodes(self.t[chosen], self.energy[both], self.forces[both])
+        stress = None if self.stress is None else self.stress[both]
+        return LineNodes(self.t[chosen], self.energy[both], self.forces[both], stress)
 
     def rmse(self, t: Array) -> tuple[Array, Array]:
         """Energy RMSE (eV/atom) and forces RMSE (eV/Å) at (G,) values of t; at a node, what was evaluated there.
@@ -52,16 +56,19 @@ class LineNodes:
         Where a node has no finite loss there is nothing smooth to follow: the RMSE then runs straight from node to
         node, and is NaN beside a lost one.
         """
-        if not self.finite:
-            return self._straight(t, self.energy), self._straight(t, self.forces)
-        weights = _weights(tuple(self.t), tuple(t))  # (G, M)
-        mse = (np.einsum("gi,ij,gj->g", weights, products, weights) for products in (self.energy, self.forces))
-        energy, forces = (np.sqrt(np.maximum(values, 0.0)) for values in mse)  # rounding may give −1e-20
-        return energy, forces
+        return self._rmse(t, self.energy), self._rmse(t, self.forces)
 
-    def _straight(self, t: Array, products: Array) -> Array:
-        with np.errstate(invalid="ignore"):
-            return np.interp(t, self.t, np.sqrt(np.diag(products)))
+    def stress_rmse(self, t: Array) -> Array | None:
+        """Stress RMSE (eV/Å³) at (G,) values of t, likewise; None where there are no labels."""
+        return None if self.stress is None else self._rmse(t, self.stress)
+
+    def _rmse(self, t: Array, products: Array) -> Array:
+        if not self.finite:
+            with np.errstate(invalid="ignore"):
+                return np.interp(t, self.t, np.sqrt(np.diag(products)))
+        weights = _weights(tuple(self.t), tuple(t))  # (G, M)
+        mse = np.einsum("gi,ij,gj->g", weights, products, weights)
+        return np.sqrt(np.maximum(mse, 0.0))  # rounding may give −1e-20
 
 
 @lru_cache(maxsize=64)  # most lines of a landscape have the same nodes
@@ -75,27 +82,29 @@ def _weights(nodes: tuple[float, ...], t: tuple[float, ...]) -> Array:
 
 
 def to_arrays(lines: Sequence[LineNodes]) -> dict[str, Array]:
-    """LineLosses as arrays to be stored: node_t (D, M), node_energy and node_forces (D, M, M), filled up with NaN."""
+    """Lines as arrays to be stored, filled up with NaN.
+
+    node_t (D, M), node_energy, node_forces and, where there are labels, node_stress (D, M, M).
+    """
     if not lines:
         return {}
     width = max(len(line.t) for line in lines)
-    arrays = {
-        "node_t": np.full((len(lines), width), np.nan),
-        "node_energy": np.full((len(lines), width, width), np.nan),
-        "node_forces": np.full((len(lines), width, width), np.nan),
-    }
+    names = [name for name in PRODUCTS if getattr(lines[0], name) is not None]
+    arrays = {"node_t": np.full((len(lines), width), np.nan)}
+    arrays |= {f"node_{name}": np.full((len(lines), width, width), np.nan) for name in names}
     for k, line in enumerate(lines):
         m = len(line.t)
         arrays["node_t"][k, :m] = line.t
-        arrays["node_energy"][k, :m, :m] = line.energy
-        arrays["node_forces"][k, :m, :m] = line.forces
+        for name in names:
+            arrays[f"node_{name}"][k, :m, :m] = getattr(line, name)
     return arrays
 
 
 def from_arrays(arrays: Mapping[str, Array]) -> list[LineNodes]:
     """The lines of `to_arrays`."""
     lines = []
-    for t, energy, forces in zip(arrays["node_t"], arrays["node_energy"], arrays["node_forces"], strict=True):
+    names = [name for name in PRODUCTS if f"node_{name}" in arrays]
+    for k, t in enumerate(arrays["node_t"]):
         m = int(np.isfinite(t).sum())
-        lines.append(LineNodes(t[:m], energy[:m, :m], forces[:m, :m]))
+        lines.append(LineNodes(t[:m], **{name: arrays[f"node_{name}"][k, :m, :m] for name in names}))
     return lines

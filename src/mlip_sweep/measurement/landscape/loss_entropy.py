@@ -24,7 +24,7 @@ from mlip_sweep.measurement.landscape.weights import weight_figure, weight_table
 from mlip_sweep.metrics import Column, Metric
 from mlip_sweep.models.filters import NORMALIZATIONS
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.settings import Words, settings
+from mlip_sweep.settings import Seed, Words, settings
 
 LOSS_ENTROPY: Final = "loss_entropy"
 LOSS_ENTROPY_STDERR: Final = "loss_entropy_stderr"
@@ -88,7 +88,7 @@ class LossEntropy(Measurement):
     plane_points: NonNegativeInt = 21
     n_bootstrap: NonNegativeInt = 1000
     max_atoms: PositiveInt = 1024
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     progress: bool = True
 
     metrics = (
@@ -246,6 +246,7 @@ def report_of(
         "t": curves.t,
         "energy": curves.energy,
         "forces": curves.forces,
+        **({} if curves.stress is None else {"stress": curves.stress}),
         **to_arrays(landscape.lines),
     }
     figures = {"landscape": lines_figure(landscape, settings, entropy)}
