@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from omegaconf import OmegaConf
 
+from mlip_sweep.errors import InputError
 from mlip_sweep.multirun.progress import RunCounter, combinations, grid_size, runs_here
 from mlip_sweep.tracking.read import SUPERSEDED, StoredRun
 from optuna_async.config import TARGET
@@ -88,6 +89,12 @@ def test_a_run_whose_process_has_gone_has_failed():
 )
 def test_the_number_of_runs_of_a_grid(overrides, expected):
     assert combinations(overrides) == expected
+
+
+@pytest.mark.parametrize("overrides", [["x=range(100000000)"], [f"{key}=range(1000)" for key in "xyz"]])
+def test_a_grid_that_nobody_would_finish_is_refused_before_it_is_listed(overrides):
+    with pytest.raises(InputError, match="more than 100,000 runs"):
+        combinations(overrides)
 
 
 @pytest.mark.parametrize(

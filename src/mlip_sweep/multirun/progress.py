@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from math import prod
 from typing import Any
 
 from hydra.types import RunMode
 
+from mlip_sweep.errors import InputError
 from mlip_sweep.multirun.names import parsed
 from mlip_sweep.tracking import environment, read
 from optuna_async.config import TARGET
@@ -19,6 +21,7 @@ from optuna_async.progress import SweepLine, SweepState
 
 SECONDS = 3.0  # between two looks at the store, …
 IDLE = 50  # … or so many times as long as a look takes
+MOST_RUNS = 100_000  # of a grid
 
 
 def grid_size(config: Any) -> int | None:
@@ -33,9 +36,21 @@ def grid_size(config: Any) -> int | None:
 
 
 def combinations(overrides: Sequence[str]) -> int:
-    """How many combinations overrides such as `model=nequip,mace` make; of one key the last counts."""
+    """How many combinations overrides such as `model=nequip,mace` make; of one key the last counts.
+
+    Raises:
+        InputError: more than anybody would run, which Hydra would list before the first begins.
+    """
     last = {override.key_or_group: override for override in parsed(overrides)}
-    return prod(len(list(override.sweep_iterator())) for override in last.values() if override.is_sweep_override())
+    swept = [override for override in last.values() if override.is_sweep_override()]
+    runs = prod(sum(1 for _ in islice(override.sweep_iterator(), MOST_RUNS + 1)) for override in swept)
+    if runs > MOST_RUNS:
+        keys = ", ".join(override.get_key_element() for override in swept)
+        raise InputError(
+            f"--multirun over {keys}: more than {MOST_RUNS:,} runs; give fewer values, or search by "
+            "hydra/sweeper=optuna_async"
+        )
+    return runs
 
 
 def is_search(hydra_cfg: Any) -> bool:
