@@ -96,7 +96,7 @@ def test_artifacts_of_a_run(runs):
 def test_compare_shows_the_last_sweep(runs, tmp_path, capsys):
     assert cli.compare(["--output", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "comparison.csv").set_index("run_id")
+    table = pd.read_csv(tmp_path / "comparison.csv", float_precision="round_trip").set_index("run_id")
     assert set(table.index) == set(runs["run_id"])
     for _, run in runs.iterrows():
         assert table.loc[run["run_id"], LOSS_ENTROPY] == run[LOSS_ENTROPY]

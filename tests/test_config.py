@@ -22,7 +22,7 @@ def composed(*overrides: str):
 def test_defaults_are_the_papers_but_for_the_loss_which_has_a_choice_of_its_own():
     settings = parse(composed())
     paper_loss = composed("loss=paper").loss
-    assert [loss.weights for loss in losses_of(paper_loss)] == [{"energy": 1.0, "forces": 1000.0}] * 2
+    assert [loss.weights for loss in losses_of(paper_loss)] == [{"energy": 1.0, "forces": 1000.0, "stress": 0.0}] * 2
     assert fits_energy_shift(composed().loss) and not fits_energy_shift(paper_loss)
     assert (settings.trainer.gradient_clip, settings.trainer.plateau_factor) == (10.0, 0.8)
     assert settings.trainer.plateau_patience == 50
@@ -33,7 +33,8 @@ def test_defaults_are_the_papers_but_for_the_loss_which_has_a_choice_of_its_own(
     optimizer = composed().optimizer
     assert (optimizer.lr, optimizer.weight_decay) == (0.005, 5e-7)
     swa = composed("averaging=swa", "loss=paper_weight_cycle")
-    assert swa.loss.cycle == composed("loss=weight_cycle").loss.cycle
+    cycle = composed("loss=weight_cycle").loss.cycle
+    assert {**cycle, "stress_weight": 0.0} == swa.loss.cycle
     assert swa.averaging.learning_rate == swa.loss.cycle.learning_rate == 0.001
     assert (swa.loss.cycle.energy_weight, swa.loss.cycle.forces_weight) == (1000.0, 1.0)
 
@@ -93,7 +94,7 @@ def test_each_mistake_in_plain_settings_is_named(override, message):
     [
         ("loss.forces_weight=-1", "loss.forces_weight=-1"),
         ("loss.validation.energy_weight=x", "loss.validation.energy_weight=x"),
-        ("+loss.stress_weight=1", "loss: give one weight each for energy, forces"),
+        ("+loss.charge_weight=1", "loss: give one weight each for energy, forces, stress"),
         ("+loss.weights=1", "loss.weights: there is no such setting"),
         ("measurement.landscape.alpha=2", "measurement.landscape.alpha=2: give a number less than or equal to 1"),
         ("measurement.landscape.directions=x", "measurement.landscape.directions='x': give an integer"),

@@ -154,7 +154,7 @@ def test_isolated_atoms_among_the_frames_are_told_and_used(composed, tmp_path, f
     cfg = composed(f"dataset.train={train}", "rescaling=isolated_atoms", "trainer.max_epochs=1")
     with caplog.at_level("INFO"):
         run(cfg, tmp_path / "run")
-    (note,) = only_run(cfg).tags["data.notes"].splitlines()
+    note, *_ = only_run(cfg).tags["data.notes"].splitlines()
     assert note.startswith(f"frames of isolated atoms (3 of {train}) are in no set")
     assert f"dataset: {note}" in caplog.messages
     assert only_run(cfg).tags["data.frames"] == "train 7, validation 1, 300K 8, 1200K 8"

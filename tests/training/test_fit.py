@@ -147,7 +147,8 @@ def test_the_kept_weights_are_those_that_were_scored(name, architecture, tmp_pat
 def test_weight_cycle_changes_weights_and_rate_at_its_epoch(architecture, tmp_path):
     watch = Watch()
     train(tmp_path, "weight_cycle", architecture, callbacks=[watch])
-    forces_first, energy_then = {"energy": 1.0, "forces": 1000.0}, {"energy": 1000.0, "forces": 1.0}
+    forces_first = {"energy": 1.0, "forces": 1000.0, "stress": 100.0}
+    energy_then = {"energy": 1000.0, "forces": 1.0, "stress": 0.0}
     assert watch.weights == [forces_first] * 4 + [energy_then] * 4
     assert watch.rates == [0.01] * 4 + [0.002] * 4
 
@@ -240,7 +241,7 @@ def test_early_stopping_waits_as_long_as_asked_and_again_in_a_new_stage(architec
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])
 def test_a_stage_without_an_epoch_is_refused(architecture, tmp_path):
-    with pytest.raises(InputError, match=r"start=0\.5 of StochasticAverage.*max_epochs=1"):
+    with pytest.raises(InputError, match=r"start=0\.5: that is epoch .*max_epochs=1"):
         train(tmp_path, "swa", architecture, max_epochs=1)
 
 

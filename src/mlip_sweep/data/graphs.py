@@ -130,6 +130,7 @@ class GraphBatch:
         for first, last in zip(bounds, [*bounds[1:], self.n_systems], strict=True):
             atoms = slice(ends[first - 1] if first else 0, ends[last - 1])
             edges = ((of_edge >= first) & (of_edge < last)).nonzero()[:, 0]
+            stress = None if self.stress is None else self.stress[first:last]
             parts.append(
                 GraphBatch(
                     positions=self.positions[atoms],
@@ -140,7 +141,7 @@ class GraphBatch:
                     system=self.system[atoms] - first,
                     energy=None if self.energy is None else self.energy[first:last],
                     forces=None if self.forces is None else self.forces[atoms],
-                    stress=None if self.stress is None else self.stress[first:last],
+                    stress=None if stress is None or stress.isnan().all() else stress,
                 )
             )
         return parts
