@@ -80,6 +80,9 @@ def test_the_checksum_sees_one_label(files):
     changed = replace(data, tests={"hot": [replace(data.tests["hot"][0], energy=0.0), *data.tests["hot"][1:]]})
     assert data_checksum(changed) != data_checksum(data)
     assert data_checksum(replace(data, name="renamed")) == data_checksum(data)
+    stressed = [replace(data.tests["hot"][0], stress=s * np.eye(3)) for s in (0.1, 0.2)]
+    seen = {data_checksum(replace(data, tests={"hot": [f, *data.tests["hot"][1:]]})) for f in stressed}
+    assert len({*seen, data_checksum(data)}) == 3
 
 
 def test_a_test_set_that_holds_training_frames_is_refused(structures, write, files):
@@ -114,6 +117,7 @@ def test_another_unit_is_refused_unless_told_otherwise(structures, write):
         ({"train": ["a.xyz", "b.xyz"]}, r"dataset.train=\['a.xyz', 'b.xyz'\]: give the path of one file"),
         ({"tests": {"high_T": "hot"}}, "label 'high_T' cannot name metrics"),
         ({"tests": {"a b": "hot"}}, "label 'a b' cannot name metrics"),
+        ({"stress_key": "REF"}, "dataset.stress_key=REF: no frame of .*train.xyz has it"),
         ({"energy_key": "REF"}, "train.xyz, frame 0: no REF; choose dataset.energy_key among"),
     ],
 )

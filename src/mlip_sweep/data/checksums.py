@@ -31,6 +31,8 @@ def frames_checksum(frames: Sequence[Frame]) -> str:
         digest.update(np.ascontiguousarray(frame.pbc, dtype=np.uint8).tobytes())
         for values in (frame.positions, frame.cell, frame.energy, frame.forces):
             digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+        if frame.stress is not None:
+            digest.update(b"stress" + np.ascontiguousarray(frame.stress, dtype="<f8").tobytes())
     return digest.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from mlip_sweep.data.assembly import assemble, hold_out
 from mlip_sweep.data.catalog import CATALOG, published_file
@@ -10,12 +10,23 @@ from mlip_sweep.data.checksums import file_checksum
 from mlip_sweep.data.consistency import check_files
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.isolated_atoms import isolated_atom_energies, read_apart, taken_out
+from mlip_sweep.data.named_labels import GivenNames
 from mlip_sweep.data.reading import read_frames
 from mlip_sweep.data.sources import existing_file, own_files
 from mlip_sweep.data.subsets import NO_NOISE, Noise, split_off
 from mlip_sweep.data.validation import check_enough
 from mlip_sweep.errors import InputError
 from mlip_sweep.settings import Name, OnePath, checked_arguments
+
+
+def _stress_name(value: Any) -> Any:
+    if value is not None and value is not False and not (isinstance(value, str) and value):
+        raise ValueError("give the name of a stress or a virial, null for the usual ones, or false to read none")
+    return value
+
+
+StressName = Annotated[Any, BeforeValidator(_stress_name)]
+"""The name of a label, None for those of habit, or False for none."""
 
 
 @checked_arguments
@@ -30,6 +41,7 @@ def extxyz(
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     energy_key: str = "energy",
     forces_key: str = "forces",
+    stress_key: StressName = None,
     isolated_atoms: Any = None,
     temperature: Any = None,
     check_units: bool = True,
@@ -49,6 +61,8 @@ def extxyz(
         validation_fraction: The share of `train` that is drawn where neither of the two above is given.
         energy_key: The name of the total energy (eV) in the files.
         forces_key: The name of the forces (eV/Å) in the files.
+        stress_key: The name of the stress (eV/Å³, positive under tension), or of the virial (eV), which then contains
+            "virial"; None means `stress`, `virial` or `virials`, whichever frames have; False reads none.
         isolated_atoms: A file of single atoms, or a mapping from chemical symbol to energy in eV. It is
             preferred to the energies of isolated atoms among the frames of the files, which are in no set.
         temperature: The temperature of the training frames, K. It has to be known where the label of a test set names
@@ -64,15 +78,14 @@ def extxyz(
     files = own_files(
         train=train, tests=tests, validation=validation, isolated_atoms=isolated_atoms, temperature=temperature
     )
-    read = {
-        option: read_apart(path, energy_key, forces_key)
-        for option, path in files.items()
-        if option != "dataset.isolated_atoms"
-    }
-    given = {} if isolated_atoms is None else isolated_atom_energies(isolated_atoms, energy_key)
+    names = GivenNames(energy_key, forces_key, stress_key)
+    read = {option: read_apart(path, names) for option, path in files.items() if option != "dataset.isolated_atoms"}
+    given = {} if isolated_atoms is None else isolated_atom_energies(isolated_atoms, names)
     isolated, notes = taken_out({str(files[option]): atoms for option, (_, atoms) in read.items()}, given)
     frames = {option: labelled for option, (labelled, _) in read.items()}
     pool, held_out = frames["dataset.train"], frames.get("dataset.validation")
+    if stress_key and all(frame.stress is None for frame in pool):
+        raise InputError(f"dataset.stress_key={stress_key}: no frame of {train} has it; name a stress or a virial")
     if held_out is None:
         n_drawn = n_validation if n_validation is not None else max(1, round(validation_fraction * len(pool)))
         pool, held_out = hold_out(pool, n_drawn, seed, str(train))
