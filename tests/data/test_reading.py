@@ -28,13 +28,13 @@ def test_extended_xyz_comes_back_as_it_was_written(structures, write):
 
 def test_labels_under_names_of_the_users_choice(structures, write):
     (atoms,) = structures(1)
-    plain = Atoms(atoms.numbers, atoms.positions, info={"REF_energy": -7.5})
-    plain.arrays["REF_forces"] = atoms.get_forces()
+    plain = Atoms(atoms.numbers, atoms.positions, info={"dft_energy": -7.5})
+    plain.arrays["dft_forces"] = atoms.get_forces()
     path = write("custom.xyz", [plain])
-    (frame,) = read_frames(path, GivenNames(energy="REF_energy", forces="REF_forces"))
+    (frame,) = read_frames(path, GivenNames(energy="dft_energy", forces="dft_forces"))
     assert frame.energy == -7.5
     np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-8)
-    with pytest.raises(InputError, match=r"frame 0: no energy; choose dataset.energy_key among .*REF_energy"):
+    with pytest.raises(InputError, match=r"frame 0: no energy; choose dataset.energy_key among .*dft_energy"):
         read_frames(path)
 
 
@@ -176,6 +176,10 @@ def test_stresses_under_two_names_are_never_mixed(tmp_path):
         ("", "bad.xyz: .*"),
         ("hello", "bad.xyz: ASE cannot read it"),
         ("999999999999\n\nH 0 0 0\n", "bad.xyz, frame 0: 999999999999 atoms are promised, more than the file holds"),
+        (
+            "1\nProperties=species:S:1:pos:R:888888888\nH 0 0 0\n",
+            "frame 0: 888888888 columns are promised, more than the",
+        ),
         ("1\n\nH 0 0 0\n88888888\n", "bad.xyz, frame 1: 88888888 atoms are promised"),
     ],
 )

@@ -30,7 +30,8 @@ OTHERS = {
     "aluminium_emt": {"test_temperatures": [[math.inf], [0]], "repeat": [2, [2, 2], [0, 2, 2], ["a"] * 3, [2.5, 2, 2]]},
     "extxyz": {
         "check_units": ["maybe", 1],
-        "energy_key": [5, ["energy"]],
+        "energy_key": [5, ["energy"], ""],
+        "forces_key": [5, ""],
         "stress_key": [5, True, ""],
         "name": ["", "a/b", 5],
     },

@@ -10,7 +10,7 @@ from mlip_sweep.data.checksums import file_checksum
 from mlip_sweep.data.consistency import check_files
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.isolated_atoms import isolated_atom_energies, read_apart, taken_out
-from mlip_sweep.data.named_labels import GivenNames
+from mlip_sweep.data.named_labels import GivenNames, notes_on_names
 from mlip_sweep.data.reading import read_frames
 from mlip_sweep.data.sources import existing_file, own_files
 from mlip_sweep.data.subsets import NO_NOISE, Noise, split_off
@@ -25,6 +25,7 @@ def _stress_name(value: Any) -> Any:
     return value
 
 
+LabelName = Annotated[str, Field(min_length=1)]
 StressName = Annotated[Any, BeforeValidator(_stress_name)]
 """The name of a label, None for those of habit, or False for none."""
 
@@ -39,8 +40,8 @@ def extxyz(
     validation: Any = None,
     n_validation: PositiveInt | None = None,
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
-    energy_key: str = "energy",
-    forces_key: str = "forces",
+    energy_key: LabelName | None = None,
+    forces_key: LabelName | None = None,
     stress_key: StressName = None,
     isolated_atoms: Any = None,
     temperature: Any = None,
@@ -59,10 +60,11 @@ def extxyz(
         n_validation: How many validation frames are drawn, from `validation` where it is given and from `train`
             otherwise; None means all of `validation`, or `validation_fraction` of `train`.
         validation_fraction: The share of `train` that is drawn where neither of the two above is given.
-        energy_key: The name of the total energy (eV) in the files.
-        forces_key: The name of the forces (eV/Å) in the files.
+        energy_key: The name of the total energy (eV) in the files; None means one of
+            `mlip_sweep.data.named_labels.HABITS`, as `energy` or `REF_energy`, whichever a file has.
+        forces_key: The name of the forces (eV/Å) in the files, likewise.
         stress_key: The name of the stress (eV/Å³, positive under tension), or of the virial (eV), which then contains
-            "virial"; None means `stress`, `virial` or `virials`, whichever frames have; False reads none.
+            "virial", likewise; False reads none.
         isolated_atoms: A file of single atoms, or a mapping from chemical symbol to energy in eV. It is
             preferred to the energies of isolated atoms among the frames of the files, which are in no set.
         temperature: The temperature of the training frames, K. It has to be known where the label of a test set names
@@ -78,11 +80,15 @@ def extxyz(
     files = own_files(
         train=train, tests=tests, validation=validation, isolated_atoms=isolated_atoms, temperature=temperature
     )
-    names = GivenNames(energy_key, forces_key, stress_key)
-    read = {option: read_apart(path, names) for option, path in files.items() if option != "dataset.isolated_atoms"}
-    given = {} if isolated_atoms is None else isolated_atom_energies(isolated_atoms, names)
-    isolated, notes = taken_out({str(files[option]): atoms for option, (_, atoms) in read.items()}, given)
-    frames = {option: labelled for option, (labelled, _) in read.items()}
+    given_names = GivenNames(energy_key, forces_key, stress_key)
+    read = {
+        option: read_apart(path, given_names) for option, path in files.items() if option != "dataset.isolated_atoms"
+    }
+    given = {} if isolated_atoms is None else isolated_atom_energies(isolated_atoms, given_names)
+    by_file = {str(files[option]): contents for option, contents in read.items()}
+    isolated, notes = taken_out({file: contents.isolated for file, contents in by_file.items()}, given)
+    notes += notes_on_names({file: contents.names for file, contents in by_file.items()}, given_names)
+    frames = {option: contents.frames for option, contents in read.items()}
     pool, held_out = frames["dataset.train"], frames.get("dataset.validation")
     if stress_key and all(frame.stress is None for frame in pool):
         raise InputError(f"dataset.stress_key={stress_key}: no frame of {train} has it; name a stress or a virial")
@@ -94,7 +100,7 @@ def extxyz(
         _, held_out = split_off(held_out, n_validation, seed)
     test_frames = {str(label): frames[f"dataset.tests.{label}"] for label in tests or {}}
     if check_units:
-        check_files({str(files[option]): labelled for option, labelled in frames.items()})
+        check_files({file: contents.frames for file, contents in by_file.items()})
     return assemble(
         name=name,
         pool=pool,

@@ -35,8 +35,23 @@ class IsolatedAtom:
     origin: str
 
 
-def read_apart(path: str | Path, given: GivenNames = HABIT) -> tuple[list[Frame], list[IsolatedAtom]]:
-    """The labelled frames of one file, and the isolated atoms among them, which need no forces.
+@dataclass(frozen=True)
+class FileContents:
+    """What one file holds.
+
+    Attributes:
+        frames: The labelled frames.
+        isolated: The isolated atoms among them.
+        names: What the labels are called in the file.
+    """
+
+    frames: list[Frame]
+    isolated: list[IsolatedAtom]
+    names: LabelNames
+
+
+def read_apart(path: str | Path, given: GivenNames = HABIT) -> FileContents:
+    """The labelled frames of one file, and, apart from them, its isolated atoms, which need no forces.
 
     Args:
         path: A file that `ase.io.read` can read.
@@ -59,7 +74,7 @@ def read_apart(path: str | Path, given: GivenNames = HABIT) -> tuple[list[Frame]
         raise InputError(
             f"{path}: it holds isolated atoms only; give a file of structures, and this one as dataset.isolated_atoms"
         )
-    return frames, isolated
+    return FileContents(frames, isolated, names)
 
 
 def is_isolated(atoms: Atoms, origin: str) -> bool:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mlip_sweep.errors import InputError
 
 HABITS: Final[Mapping[str, tuple[str, ...]]] = {
-    "energy": ("energy",),
-    "forces": ("forces",),
-    "stress": ("stress", "virial", "virials"),
+    "energy": ("energy", "REF_energy"),
+    "forces": ("forces", "REF_forces"),
+    "stress": ("stress", "virial", "virials", "REF_stress", "REF_virial", "REF_virials"),
 }
 """What labels are called where nobody says so, by quantity."""
 
@@ -70,6 +70,25 @@ class GivenNames:
 
 
 HABIT: Final = GivenNames()
+
+
+def notes_on_names(names: Mapping[str, LabelNames], given: GivenNames) -> tuple[str, ...]:
+    """What to tell of labels that were found under another name than that of their quantity, one line each.
+
+    Args:
+        names: The name of each file, and what its labels are called.
+        given: The names that the user gave, which need not be told.
+    """
+    files: dict[str, list[str]] = {}
+    for file, found in names.items():
+        told = [
+            name + (" (stress = -virial/volume)" if "virial" in name else "")
+            for quantity in HABITS
+            if getattr(given, quantity) is None and (name := getattr(found, quantity)) not in (None, quantity)
+        ]
+        if told:
+            files.setdefault(", ".join(told), []).append(file)
+    return tuple(f"labels of {', '.join(paths)}: {told}" for told, paths in files.items())
 
 
 def _used(quantity: str, structures: Sequence[Atoms], place: str) -> str | None:

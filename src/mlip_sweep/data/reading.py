@@ -1,7 +1,9 @@
 """Frames from files: extended xyz, or any other format that ASE reads."""
 
 import itertools
+import re
 from pathlib import Path
+from typing import Final
 
 import ase.io
 import numpy as np
@@ -14,6 +16,8 @@ from mlip_sweep.data.named_labels import HABIT, GivenNames, LabelNames, energy_o
 from mlip_sweep.data.sources import existing_file
 from mlip_sweep.data.validation import check_frame
 from mlip_sweep.errors import InputError
+
+COLUMNS: Final = re.compile(rb":[A-Z]:(\d{1,18})")  # how many a property has, as in Properties=species:S:1:pos:R:3
 
 
 def read_frames(path: str | Path, given: GivenNames = HABIT) -> list[Frame]:
@@ -52,10 +56,11 @@ def read_structures(path: str | Path) -> list[Atoms]:
 
 
 def check_counts(path: Path) -> None:
-    """Refuse an xyz file that promises more atoms than it holds: a reader would look for them for hours.
+    """Refuse an xyz file that promises more atoms or columns than it holds: a reader would look for them for hours.
 
     Raises:
-        InputError: A line that counts atoms is followed by fewer lines than that.
+        InputError: A line that counts atoms is followed by fewer lines than that, or a count of columns is beyond what
+            the file can hold.
     """
     if not path.name.lower().endswith((".xyz", ".extxyz")):
         return
@@ -72,7 +77,15 @@ def check_counts(path: Path) -> None:
                 raise InputError(
                     f"{path}, frame {index}: {count} atoms are promised, more than the file holds; mend the number"
                 )
-            for _ in range(count + 1):
+            comment = file.readline()
+            columns = [int(digits) for digits in COLUMNS.findall(comment)]
+            most = max(columns, default=0)
+            if most > left:
+                raise InputError(
+                    f"{path}, frame {index}: {most} columns are promised, more than the file holds; mend Properties"
+                )
+            left -= len(comment)
+            for _ in range(count):
                 left -= len(file.readline())
 
 
