@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -61,6 +63,7 @@ def test_frames_go_back_to_ase(frames):
     again = frame_of(atoms_of(frame), "again")
     np.testing.assert_array_equal(again.positions, frame.positions)
     np.testing.assert_array_equal(again.forces, frame.forces)
+    assert frame_of(atoms_of(replace(frame, config_type="bulk")), "again").config_type == "bulk"
     assert again.energy == frame.energy
 
 

@@ -110,6 +110,7 @@ def frame_of(atoms: Atoms, origin: str, names: LabelNames | None = None) -> Fram
         forces=label_of("forces", atoms, names.forces, origin),
         origin=origin,
         stress=stress_of(atoms, names.stress, origin) if names.stress and has_label(atoms, names.stress) else None,
+        config_type=str(atoms.info.get("config_type", "")),
     )
     check_frame(frame)
     return frame
@@ -118,6 +119,8 @@ def frame_of(atoms: Atoms, origin: str, names: LabelNames | None = None) -> Fram
 def atoms_of(frame: Frame) -> Atoms:
     """A frame as ASE's atoms, with its labels in a calculator of fixed results."""
     atoms = Atoms(numbers=frame.atomic_numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if frame.config_type:
+        atoms.info["config_type"] = frame.config_type
     stress = None if frame.stress is None else full_3x3_to_voigt_6_stress(frame.stress)
     atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces, stress=stress)
     return atoms
