@@ -83,6 +83,8 @@ def test_the_checksum_sees_one_label(files):
     stressed = [replace(data.tests["hot"][0], stress=s * np.eye(3)) for s in (0.1, 0.2)]
     seen = {data_checksum(replace(data, tests={"hot": [f, *data.tests["hot"][1:]]})) for f in stressed}
     assert len({*seen, data_checksum(data)}) == 3
+    heavier = replace(data, train=[replace(data.train[0], weight=2.0), *data.train[1:]])
+    assert data_checksum(heavier) != data_checksum(data)
 
 
 def test_lists_of_files_are_joined_in_order(files, structures, write):
@@ -102,6 +104,22 @@ def test_lists_of_files_are_joined_in_order(files, structures, write):
     assert data.checksums[str(more)] == file_checksum(more)
     with pytest.raises(InputError, match=r"n_validation=70: takes every frame of .*train.xyz, .*more.xyz"):
         extxyz(name="own", train=[files["train"], more], n_validation=70, seed=0)
+
+
+def test_weights_of_training_frames_are_told(structures, write):
+    weighed = structures(20)
+    for k, atoms in enumerate(weighed):
+        atoms.info["config_weight"] = float(k)
+    data = extxyz(name="own", train=write("train.xyz", weighed), validation_fraction=0.05, seed=0)
+    told = [frame.weight for frame in data.train if frame.weight != 1.0]
+    assert data.notes == (
+        f"{len(told)} of 19 training frames have a config_weight ({min(told):g} to {max(told):g}); the training loss "
+        "alone uses it",
+    )
+    for atoms in weighed:
+        atoms.info["config_weight"] = 0
+    with pytest.raises(InputError, match=r"dataset own: config_weight is 0 in every training frame; give some of them"):
+        extxyz(name="own", train=write("none.xyz", weighed), seed=0)
 
 
 def test_every_config_type_of_a_file_is_a_test_set(files, structures, write):

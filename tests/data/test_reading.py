@@ -58,6 +58,23 @@ def test_constraints_do_not_change_the_labels(structures):
     np.testing.assert_array_equal(frame_of(atoms, "here").forces, truth)
 
 
+def test_weights_are_those_of_mace(structures, write):
+    weighed = structures(3)
+    weighed[0].info["config_weight"], weighed[1].info["config_weight"] = 2.5, 0
+    read = read_frames(write("train.xyz", weighed))
+    assert [frame.weight for frame in read] == [2.5, 0.0, 1.0]
+    assert [frame_of(atoms_of(frame), "again").weight for frame in read] == [2.5, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, "heavy", np.ones(2)])
+def test_a_weight_that_is_none_is_refused(structures, value):
+    (atoms,) = structures(1)
+    atoms.info["config_weight"] = value
+    with pytest.raises(InputError, match=r"^here: config_weight is .*; give a number from 0") as error:
+        frame_of(atoms, "here")
+    assert "\n" not in str(error.value)
+
+
 def test_frames_go_back_to_ase(frames):
     frame = frames(1)[0]
     again = frame_of(atoms_of(frame), "again")

@@ -46,7 +46,20 @@ CELLS = st.one_of(
 )
 PBC = st.one_of(st.none(), st.sampled_from(["T T T", "F F F", "T F T", "", "T", "maybe", "1 1 1", "T T T T", "[[T]]"]))
 KEYS = st.sampled_from(
-    ["energy", "forces", "stress", "virials", "REF_energy", "charge", "config_type", "numbers", "positions", "pbc", "é"]
+    [
+        "energy",
+        "forces",
+        "stress",
+        "virials",
+        "REF_energy",
+        "config_weight",
+        "charge",
+        "config_type",
+        "numbers",
+        "positions",
+        "pbc",
+        "é",
+    ]
 )
 
 

@@ -111,9 +111,21 @@ def frame_of(atoms: Atoms, origin: str, names: LabelNames | None = None) -> Fram
         origin=origin,
         stress=stress_of(atoms, names.stress, origin) if names.stress and has_label(atoms, names.stress) else None,
         config_type=str(atoms.info.get("config_type", "")),
+        weight=_weight_of(atoms, origin),
     )
     check_frame(frame)
     return frame
+
+
+def _weight_of(atoms: Atoms, origin: str) -> float:
+    value = atoms.info.get("config_weight", 1.0)
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = np.nan
+    if not 0.0 <= weight < np.inf:
+        raise InputError(f"{origin}: config_weight is {value!r}; give a number from 0, or leave it away for 1")
+    return weight
 
 
 def atoms_of(frame: Frame) -> Atoms:
@@ -121,6 +133,8 @@ def atoms_of(frame: Frame) -> Atoms:
     atoms = Atoms(numbers=frame.atomic_numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
     if frame.config_type:
         atoms.info["config_type"] = frame.config_type
+    if frame.weight != 1.0:
+        atoms.info["config_weight"] = frame.weight
     stress = None if frame.stress is None else full_3x3_to_voigt_6_stress(frame.stress)
     atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces, stress=stress)
     return atoms
