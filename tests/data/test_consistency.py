@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from scipy.spatial.transform import Rotation
 
+from mlip_sweep.data import consistency
 from mlip_sweep.data.consistency import check_against, check_consistency
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.reading import frame_of, read_frames
@@ -194,6 +195,16 @@ def test_a_sound_stress_passes_where_the_forces_hide_its_work(width, seed):
     check_consistency(sound, "train.xyz")
     check_consistency([*sound[:10], *(replace(f, stress=None) for f in sound[10:])], "some.xyz")
     check_against(strained_copper(10, seed + 5, width), "test.xyz", sound, "train.xyz")
+
+
+def test_a_sound_stress_of_few_frames_is_not_refused_by_chance(monkeypatch):
+    sets = [strained_copper(8, seed, 0.2) for seed in range(12)]
+    for sound in sets:
+        check_consistency(sound, "few.xyz")
+    monkeypatch.setattr(consistency, "SCATTER", 0.0)  # as if the bound of many frames were that of few
+    with pytest.raises(InputError, match=r"few.xyz: .*wrong sign"):
+        for sound in sets:
+            check_consistency(sound, "few.xyz")
 
 
 FILES = ["train_300K.xyz", "test_300K.xyz", "test_600K.xyz", "test_1200K.xyz"]

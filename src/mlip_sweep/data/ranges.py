@@ -26,7 +26,7 @@ def notes_on_labels(
         isolated: Atomic number to the energy of the isolated atom, eV.
     """
     typical = _size(training)
-    notes = [*_atomisation(training, isolated), *_size_of_forces(typical), *_size_of_stress(training)]
+    notes = [*_atomisation(training, isolated), *_size_of_forces(typical), *_stress(training)]
     for name, frames in others.items():
         ratio = _size(frames) / max(typical, 1e-12)
         if frames and not LIKE_TRAINING[0] < ratio < LIKE_TRAINING[1]:
@@ -64,14 +64,18 @@ def _size_of_forces(typical: float) -> list[str]:
     ]
 
 
-def _size_of_stress(training: Sequence[Frame]) -> list[str]:
+def _stress(training: Sequence[Frame]) -> list[str]:
     stresses = [frame.stress for frame in training if frame.stress is not None]
+    notes = []
+    if 0 < len(stresses) < len(training):
+        notes.append(f"{len(stresses)} of {len(training)} frames to train on have a stress")
     typical = float(np.median([np.sqrt(np.mean(stress**2)) for stress in stresses])) if stresses else 0.0
     if typical == 0.0 or STRESS[0] < typical < STRESS[1]:
-        return []
+        return notes
     return [
+        *notes,
         f"stresses of the training set are {typical:.3g} eV/Å³ (root mean square), where {STRESS[0]:g} to "
-        f"{STRESS[1]:g} is usual; are they in eV/Å³ (1 eV/Å³ = 160.218 GPa)?"
+        f"{STRESS[1]:g} is usual; are they in eV/Å³ (1 eV/Å³ = 160.218 GPa)?",
     ]
 
 
