@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -5,6 +7,7 @@ from ase.calculators.emt import EMT
 
 from mlip_sweep.data.aluminium import Disorder, aluminium_emt, disordered_cell
 from mlip_sweep.data.checksums import data_checksum
+from mlip_sweep.data.consistency import check_consistency
 from mlip_sweep.data.reference import reference_calculator, reference_versions
 from mlip_sweep.errors import InputError
 
@@ -38,6 +41,7 @@ def test_frames_are_periodic_and_labelled_by_emt(aluminium):
         atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=EMT())
         assert frame.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
         np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-6)
+        np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False), atol=1e-7)
 
 
 def test_the_reference_makes_the_labels_again(aluminium):
@@ -72,6 +76,15 @@ def test_cells_are_strained_lack_atoms_and_melt():
     # More disorder, more energy: of solid, of hot solid, of what was molten.
     energy = [np.mean([a.get_potential_energy() for a in c]) for c in (whole, cells(1500.0), cells(1500.0, molten=1.0))]
     assert energy[0] < energy[1] < energy[2]
+
+
+def test_stress_and_energy_of_strained_cells_belong_together(aluminium):
+    data = aluminium(n_pool=30, steps=20)
+    check_consistency(data.train, "aluminium")
+    for factor, message in ((-1.0, "wrong sign"), (160.2, "another unit")):
+        wrong = [replace(frame, stress=factor * frame.stress) for frame in data.train]
+        with pytest.raises(InputError, match=f"aluminium: energies of like frames in other cells .*{message}"):
+            check_consistency(wrong, "aluminium")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from scipy.spatial.transform import Rotation
 
+from mlip_sweep.data import consistency
 from mlip_sweep.data.consistency import check_against, check_consistency
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.reading import frame_of, read_frames
@@ -31,6 +32,23 @@ def copper_frames(count: int, seed: int, width: float = 0.1) -> list[Frame]:
         atoms.calc = EMT()
         atoms.get_forces()
         made.append(frame_of(atoms, f"copper, frame {k}"))
+    return made
+
+
+@cache
+def strained_copper(count: int, seed: int, width: float = 0.05) -> list[Frame]:
+    """Rattled copper in cells of which each is strained otherwise, with EMT's stress."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for k in range(count):
+        atoms = bulk("Cu", cubic=True) * (2, 2, 1)
+        strain = 0.02 * rng.standard_normal((3, 3))
+        atoms.set_cell(atoms.cell @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
+        atoms.positions += width * rng.standard_normal(atoms.positions.shape)
+        atoms.wrap()
+        atoms.calc = EMT()
+        atoms.get_stress()
+        made.append(frame_of(atoms, f"strained copper, frame {k}"))
     return made
 
 
@@ -141,6 +159,52 @@ def test_units_of_a_known_energy_surface(frames, width):
     hartree = [replace(frame, energy=frame.energy / units.Hartree) for frame in sound]
     with pytest.raises(InputError, match=r"train.xyz: energies of like frames differ .*1 Hartree"):
         check_consistency(hartree, "train.xyz")
+
+
+STRESS_FAULTS = {
+    "wrong sign": (lambda f: -f.stress, "the stress has the wrong sign"),
+    "GPa": (lambda f: f.stress / units.GPa, r"another unit, or a virial; give eV/Å³ \(1 eV/Å³ = 160.218 GPa"),
+    "kbar": (lambda f: f.stress / units.GPa * 10, "another unit, or a virial"),
+    "Hartree/Bohr³": (lambda f: f.stress / units.Hartree * units.Bohr**3, "another unit, or a virial"),
+    "virial": (lambda f: -np.linalg.det(f.cell) * f.stress, "another unit, or a virial"),
+}
+
+
+@pytest.mark.parametrize("width", [0.0, 0.05])
+@pytest.mark.parametrize("fault", STRESS_FAULTS)
+def test_a_stress_of_another_sign_or_unit_is_refused(fault, width):
+    sound = strained_copper(20, 0, width)
+    check_consistency(sound, "train.xyz")
+    change, message = STRESS_FAULTS[fault]
+    with pytest.raises(InputError, match=rf"^train.xyz: .* their stress.* where 1 is right.*{message}.*check_units=f"):
+        check_consistency([replace(f, stress=change(f)) for f in sound], "train.xyz")
+
+
+@pytest.mark.parametrize("fault", ["GPa", "kbar", "virial"])
+def test_a_stress_of_another_unit_than_that_of_the_training_file(fault):
+    known, few = strained_copper(40, 1), strained_copper(20, 0)[:2]
+    check_against(few, "test.xyz", known, "train.xyz")
+    with pytest.raises(InputError, match=r"^test.xyz, beside train.xyz: .* their stress.*another unit, or a virial"):
+        check_against([replace(f, stress=STRESS_FAULTS[fault][0](f)) for f in few], "test.xyz", known, "train.xyz")
+
+
+@pytest.mark.parametrize("width", [0.02, 0.1, 0.2])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_sound_stress_passes_where_the_forces_hide_its_work(width, seed):
+    sound = strained_copper(20, seed, width)
+    check_consistency(sound, "train.xyz")
+    check_consistency([*sound[:10], *(replace(f, stress=None) for f in sound[10:])], "some.xyz")
+    check_against(strained_copper(10, seed + 5, width), "test.xyz", sound, "train.xyz")
+
+
+def test_a_sound_stress_of_few_frames_is_not_refused_by_chance(monkeypatch):
+    sets = [strained_copper(8, seed, 0.2) for seed in range(12)]
+    for sound in sets:
+        check_consistency(sound, "few.xyz")
+    monkeypatch.setattr(consistency, "SCATTER", 0.0)  # as if the bound of many frames were that of few
+    with pytest.raises(InputError, match=r"few.xyz: .*wrong sign"):
+        for sound in sets:
+            check_consistency(sound, "few.xyz")
 
 
 FILES = ["train_300K.xyz", "test_300K.xyz", "test_600K.xyz", "test_1200K.xyz"]

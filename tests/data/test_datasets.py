@@ -80,6 +80,64 @@ def test_the_checksum_sees_one_label(files):
     changed = replace(data, tests={"hot": [replace(data.tests["hot"][0], energy=0.0), *data.tests["hot"][1:]]})
     assert data_checksum(changed) != data_checksum(data)
     assert data_checksum(replace(data, name="renamed")) == data_checksum(data)
+    stressed = [replace(data.tests["hot"][0], stress=s * np.eye(3)) for s in (0.1, 0.2)]
+    seen = {data_checksum(replace(data, tests={"hot": [f, *data.tests["hot"][1:]]})) for f in stressed}
+    assert len({*seen, data_checksum(data)}) == 3
+    heavier = replace(data, train=[replace(data.train[0], weight=2.0), *data.train[1:]])
+    assert data_checksum(heavier) != data_checksum(data)
+
+
+def test_lists_of_files_are_joined_in_order(files, structures, write):
+    more, mixed = write("more.xyz", structures(10, seed=3)), write("mixed.xyz", structures(4, seed=4))
+    data = extxyz(
+        name="own",
+        train=[files["train"], more],
+        validation=[files["cold"]],
+        tests={"both": [str(files["hot"]), str(mixed)]},
+        seed=0,
+    )
+    assert (len(data.train), len(data.validation)) == (70, 12)
+    assert [frame.origin for frame in data.tests["both"]] == [
+        *(f"{files['hot']}, frame {k}" for k in range(12)),
+        *(f"{mixed}, frame {k}" for k in range(4)),
+    ]
+    assert data.checksums[str(more)] == file_checksum(more)
+    with pytest.raises(InputError, match=r"n_validation=70: takes every frame of .*train.xyz, .*more.xyz"):
+        extxyz(name="own", train=[files["train"], more], n_validation=70, seed=0)
+
+
+def test_weights_of_training_frames_are_told(structures, write):
+    weighed = structures(20)
+    for k, atoms in enumerate(weighed):
+        atoms.info["config_weight"] = float(k)
+    data = extxyz(name="own", train=write("train.xyz", weighed), validation_fraction=0.05, seed=0)
+    told = [frame.weight for frame in data.train if frame.weight != 1.0]
+    assert data.notes == (
+        f"{len(told)} of 19 training frames have a config_weight ({min(told):g} to {max(told):g}); the training loss "
+        "alone uses it",
+    )
+    for atoms in weighed:
+        atoms.info["config_weight"] = 0
+    with pytest.raises(InputError, match=r"dataset own: config_weight is 0 in every training frame; give some of them"):
+        extxyz(name="own", train=write("none.xyz", weighed), seed=0)
+
+
+def test_every_config_type_of_a_file_is_a_test_set(files, structures, write):
+    frames = structures(8, seed=5)
+    for k, atoms in enumerate(frames):
+        atoms.info["config_type"] = ("bulk", "500K")[k % 2]
+    mixed = write("mixed.xyz", frames)
+    options = {"train": files["train"], "tests": {"hot": files["hot"]}, "temperature": 300, "seed": 0}
+    data = extxyz(name="own", tests_by_config_type=mixed, **options)
+    assert {label: len(test) for label, test in data.tests.items()} == {"hot": 12, "bulk": 4, "500K": 4}
+    assert {frame.config_type for frame in data.tests["bulk"]} == {"bulk"}
+    assert data.test_temperatures == {"500K": 500.0}
+    with pytest.raises(InputError, match=r"500K is compared .* dataset.temperature=300"):
+        extxyz(name="own", tests_by_config_type=mixed, **(options | {"temperature": None}))
+    with pytest.raises(InputError, match=r"^dataset.tests.bulk: .*mixed.xyz, frame 0 has this config_type"):
+        extxyz(name="own", tests_by_config_type=mixed, **(options | {"tests": {"bulk": files["hot"]}}))
+    with pytest.raises(InputError, match=r"cold.xyz, frame 0: no config_type, which dataset.tests_by_config_type asks"):
+        extxyz(name="own", tests_by_config_type=[mixed, files["cold"]], **options)
 
 
 def test_a_test_set_that_holds_training_frames_is_refused(structures, write, files):
@@ -111,9 +169,17 @@ def test_another_unit_is_refused_unless_told_otherwise(structures, write):
         ({"temperature": "300K"}, "dataset.temperature='300K': give a number of kelvin"),
         ({"temperature": -1}, "dataset.temperature=-1: give a number of kelvin"),
         ({"validation": "absent.xyz"}, "absent.xyz: no such file"),
-        ({"train": ["a.xyz", "b.xyz"]}, r"dataset.train=\['a.xyz', 'b.xyz'\]: give the path of one file"),
+        ({"train": ["a.xyz", 5]}, r"dataset.train=\['a.xyz', 5\]: give the path of a file, or a list of paths"),
+        ({"train": []}, r"dataset.train=\[\]: give the path of a file, or a list of paths"),
+        (
+            {"isolated_atoms": ["a.xyz"]},
+            r"dataset.isolated_atoms=\['a.xyz'\]: give one file of single atoms, or \{H: -13.6",
+        ),
+        ({"tests_by_config_type": 5}, r"dataset.tests_by_config_type=5: give the path of a file, or a list of paths"),
+        ({"validation": [__file__, __file__]}, "dataset.validation: .*test_datasets.py is given twice"),
         ({"tests": {"high_T": "hot"}}, "label 'high_T' cannot name metrics"),
         ({"tests": {"a b": "hot"}}, "label 'a b' cannot name metrics"),
+        ({"stress_key": "REF"}, "dataset.stress_key=REF: no frame of .*train.xyz has it"),
         ({"energy_key": "REF"}, "train.xyz, frame 0: no REF; choose dataset.energy_key among"),
     ],
 )

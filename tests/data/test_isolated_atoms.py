@@ -59,14 +59,14 @@ def test_files_without_them_have_nothing_to_tell(structures, write):
 @pytest.mark.parametrize("config_type", ["IsolatedAtom", "isolatedatom", "isolated_atom", "Isolated_Atom"])
 def test_the_mark_counts_in_a_periodic_cell_too(structures, write, config_type):
     path = write("train.xyz", [*structures(3), atom("H", -13.5, config_type, **CELL)])
-    frames, isolated = read_apart(path)
-    assert len(frames) == 3
-    assert [(found.atomic_number, found.energy) for found in isolated] == [(1, -13.5)]
+    contents = read_apart(path)
+    assert len(contents.frames) == 3
+    assert [(found.atomic_number, found.energy) for found in contents.isolated] == [(1, -13.5)]
 
 
 def test_a_periodic_cell_of_one_atom_is_a_structure(write):
-    frames, isolated = read_apart(write("train.xyz", [atom("Cu", -3.5, "bulk", cell=[2.5] * 3, pbc=True)]))
-    assert (len(frames), len(isolated)) == (1, 0)
+    contents = read_apart(write("train.xyz", [atom("Cu", -3.5, "bulk", cell=[2.5] * 3, pbc=True)]))
+    assert (len(contents.frames), len(contents.isolated)) == (1, 0)
 
 
 def test_what_the_user_says_is_preferred_and_a_disagreement_is_told(structures, write):

@@ -44,3 +44,11 @@ def test_one_label_that_is_far_from_all_others_is_told(usual):
     force, energy = notes_on_labels(usual, {}, {})
     assert force.startswith("made, frame 5: a force of 1e+04 eV/Å on atom 4 is far")
     assert energy.startswith("made, frame 3: an energy of ")
+
+
+def test_stresses_in_another_unit_are_told(usual):
+    stressed = [replace(frame, stress=0.02 * np.eye(3)) for frame in usual]
+    assert notes_on_labels(stressed, {"tests.none": usual}, {}) == ()
+    assert notes_on_labels([*stressed, *usual], {}, {}) == ("20 of 40 frames to train on have a stress",)
+    (note,) = notes_on_labels([replace(f, stress=f.stress / units.GPa) for f in stressed], {}, {})
+    assert note.startswith("stresses of the training set are 1.85 eV/Å³ (root mean square), where")

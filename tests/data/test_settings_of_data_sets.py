@@ -28,7 +28,13 @@ OTHERS = {
         "charge": [0.5],
     },
     "aluminium_emt": {"test_temperatures": [[math.inf], [0]], "repeat": [2, [2, 2], [0, 2, 2], ["a"] * 3, [2.5, 2, 2]]},
-    "extxyz": {"check_units": ["maybe", 1], "energy_key": [5, ["energy"]], "name": ["", "a/b", 5]},
+    "extxyz": {
+        "check_units": ["maybe", 1],
+        "energy_key": [5, ["energy"], ""],
+        "forces_key": [5, ""],
+        "stress_key": [5, True, ""],
+        "name": ["", "a/b", 5],
+    },
     "3bpa": {"verify": ["maybe"], "folder": [5, ["a"]]},
 }
 NOISE = [5, "loud", [1], {"foo": 1}, {"forces_sigma": 1e10}, {"forces_sigma": -1}, {"energy_sigma": math.inf}]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,23 @@ def test_noise_has_the_size_that_was_asked_for(frames):
             assert np.mean(errors) == pytest.approx(0.0, abs=4 * width / np.sqrt(n))
         for c, d in zip(clean, dirty, strict=True):
             np.testing.assert_array_equal(c.positions, d.positions)
+
+
+def test_noise_on_stresses_is_symmetric_and_leaves_other_noise_as_it_was(frames):
+    rng = np.random.default_rng(0)
+    pool = [replace(f, stress=a + a.T) for f, a in zip(frames(400), rng.standard_normal((400, 3, 3)), strict=True)]
+    pool[0] = replace(pool[0], stress=None)
+    noise = LabelNoise(forces_sigma=0.1, stress_sigma=0.2)
+    noisy, _ = with_label_noise(pool, [], noise, seed=0)
+    without, _ = with_label_noise(frames(400), [], replace(noise, stress_sigma=0.0), seed=0)
+    np.testing.assert_array_equal([f.forces for f in noisy], [f.forces for f in without])
+    assert noisy[0].stress is None
+    added = np.array([n.stress - f.stress for n, f in zip(noisy[1:], pool[1:], strict=True)])
+    np.testing.assert_allclose(added, added.transpose(0, 2, 1), atol=1e-12)
+    width = 0.2 * np.std([f.stress for f in pool[1:]])
+    assert np.std(added) == pytest.approx(width, abs=4 * width / np.sqrt(2 * 6 * 399))
+    with pytest.raises(InputError, match=r"dataset.noise.stress_sigma=0.2: no training frame has a stress"):
+        with_label_noise(frames(4), [], noise, seed=0)
 
 
 def test_without_noise_nothing_is_copied(frames):

@@ -1,5 +1,7 @@
 """Errors against sums done by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -70,6 +72,36 @@ def test_errors_pool_and_slope_by_hand():
     assert table.loc["all_T", "frames"] == 10
     assert table.loc["high_T", "frames"] == 8
     assert report.notes == []
+
+
+def test_errors_by_element_and_by_config_type():
+    model = LennardJones(**MODEL)
+    alike = frames(2, 4, 0.0, 0.010, 0)  # of one element and no config_type
+    mixed = [*frames(3, 4, 0.004, 0.020, 1), *frames(1, 6, 0.0, 0.050, 2)]
+    mixed = [replace(f, config_type=kind) for f, kind in zip(mixed, ("bulk", "bulk", "", "slab"), strict=True)]
+    mixed[3] = replace(mixed[3], atomic_numbers=np.array([1, 1, 18, 18, 18, 18]))
+    mixed[0] = replace(mixed[0], cell=20.0 * np.eye(3), stress=np.zeros((3, 3)))
+    tables = Accuracy()(model, dataset_of(alike, tests={"mixed": mixed})).tables
+    elements = tables["errors_by_element"]
+    assert elements[["set", "element", "atoms"]].to_numpy().tolist() == [["mixed", "H", 14], ["mixed", "Ar", 4]]
+    errors = Accuracy()(
+        model, dataset_of(mixed[:1], tests={"mixed": mixed})
+    ).metrics  # Ar and H are the same to the model
+    hydrogen, argon = elements["rmse_forces_meV_A"]
+    assert hydrogen == pytest.approx(np.sqrt((12 * 20.0**2 + 2 * 50.0**2) / 14))
+    assert argon == pytest.approx(50.0)
+    assert (14 * hydrogen**2 + 4 * argon**2) / 18 == pytest.approx(errors[rmse_forces("mixed")] ** 2)
+    types = tables["errors_by_config_type"]
+    assert types[["set", "config_type", "frames"]].to_numpy().tolist() == [
+        ["mixed", "(none)", 1],
+        ["mixed", "bulk", 2],
+        ["mixed", "slab", 1],
+    ]
+    assert types["rmse_forces_meV_A"].tolist() == pytest.approx([20.0, 20.0, 50.0])
+    assert types["mae_energy_meV_atom"].tolist() == pytest.approx([1.0, 1.0, 0.0], abs=1e-9)
+    assert types["rmse_stress_meV_A3"].isna().tolist() == [True, False, True]
+    plain = Accuracy()(model, dataset_of(alike, tests={"more": alike})).tables
+    assert list(plain) == ["errors"]
 
 
 @pytest.mark.parametrize(

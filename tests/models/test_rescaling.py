@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from samples import ethanol_dataset, ethanol_frames
+from samples import copper_frame, ethanol_dataset, ethanol_frames
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.models import rescaling
@@ -36,6 +36,32 @@ def test_isolated_atoms_go_to_their_elements():
     found = rescaling.isolated_atoms(dataset)
     assert dataset.atomic_numbers == (1, 6, 8)
     assert found(torch.zeros(3, dtype=torch.float64), torch.tensor([0, 1, 2])).tolist() == [-10.0, -60.0, -80.0]
+
+
+def test_least_squares_find_the_energies_of_elements_that_compositions_decide():
+    known = {1: -13.6, 6: -1029.5, 8: -2042.0}
+    ethanol = ethanol_frames(1)[0]
+    frames = []
+    for size in range(2, 10):  # the first so many atoms
+        part = replace(ethanol, **{n: getattr(ethanol, n)[:size] for n in ("atomic_numbers", "positions", "forces")})
+        frames.append(replace(part, energy=sum(known[int(z)] for z in part.atomic_numbers)))
+    found = rescaling.least_squares(replace(ethanol_dataset(), train=frames))
+    np.testing.assert_allclose(found.shift, list(known.values()), rtol=1e-9)
+    assert found.scale.item() == pytest.approx(rescaling.rms_forces(frames))
+
+
+def test_least_squares_of_one_composition_fit_the_mean_energy():
+    dataset = ethanol_dataset()
+    shift = rescaling.least_squares(dataset).shift
+    assert float(shift @ torch.tensor([6.0, 2.0, 1.0], dtype=torch.float64)) == pytest.approx(
+        np.mean([frame.energy for frame in dataset.train])
+    )
+
+
+def test_least_squares_of_an_element_that_no_training_frame_has():
+    dataset = ethanol_dataset()
+    with pytest.raises(InputError, match=r"rescaling=least_squares: no training frame has Cu; raise dataset.n_train"):
+        rescaling.least_squares(replace(dataset, validation=[copper_frame()]))
 
 
 def test_what_is_missing_is_named():

@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 from samples import ethanol_frames
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.tracking import store
+from mlip_sweep.tracking.inputs import dataset_inputs
 from mlip_sweep.tracking.run import record
 
 FRAMES = ethanol_frames(6)
@@ -41,6 +43,15 @@ def test_each_set_of_frames_is_an_input_of_its_run(uri):
     }
     assert profiles["training", "ethanol"] == {"frames": 3, "atoms": 27, "elements": "H C O"}
     assert json.loads(inputs["training", "ethanol"].source) == {"uri": "train.xyz; hot.xyz"}
+
+
+def test_a_schema_tells_of_stresses_where_frames_have_them():
+    some = replace(DATA, train=[FRAMES[0], replace(FRAMES[1], stress=np.eye(3))])
+    fields = [
+        {field["name"] for field in json.loads(one["dataset"]["schema"])["mlflow_colspec"]}
+        for one in dataset_inputs(some)
+    ]
+    assert ["stress, eV/Å³" in names for names in fields] == [True, False, False, False]
 
 
 def test_the_same_frames_are_the_same_data_in_every_run(uri):

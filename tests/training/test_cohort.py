@@ -69,11 +69,15 @@ def test_a_member_equals_the_run_alone_whatever_the_others_do(architecture, tmp_
 
 
 def test_members_that_learn_stresses_equal_the_runs_alone(tmp_path):
-    """Some frames have a label of it and some have none."""
+    """Some frames have a label of it and some have none, and they count by weights of their own."""
     frame = copper_frame()
     frames = [
         dataclasses.replace(
-            frame, positions=frame.positions * scale, cell=frame.cell * scale, stress=frame.stress if labelled else None
+            frame,
+            positions=frame.positions * scale,
+            cell=frame.cell * scale,
+            stress=frame.stress if labelled else None,
+            weight=scale if labelled else 1.0,
         )
         for scale, labelled in [(0.97, True), (0.98, False), (0.99, True), (1.0, False), (1.01, False), (1.02, True)]
     ]

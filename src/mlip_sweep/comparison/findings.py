@@ -179,7 +179,7 @@ def _limits(found: Verdict) -> list[str]:
     unlearnt = [choice.label for choice in found.choices if not choice.learnt]
     if unlearnt:
         lines.append(f"S says nothing yet of models that have not learnt: {_named(unlearnt)}; train longer")
-    names = ("dataset.n_train", "dataset.noise.forces_sigma", "dataset.noise.energy_sigma")
+    names = ("dataset.n_train", *(f"dataset.noise.{label}_sigma" for label in ("forces", "energy", "stress")))
     varied = [name for name in names if len({str(params.get(name)) for params in runs["params"]}) > 1]
     if varied and S.metric in runs:
         lines.append(f"S of each run is measured on its own training frames, which {' and '.join(varied)} changes")

@@ -30,7 +30,7 @@ from mlip_sweep.data.subsets import NO_NOISE, Noise
 from mlip_sweep.errors import SettingError
 from mlip_sweep.settings import Name, OnePath, checked_arguments, settings
 
-FORMAT = 1  # of the cached file, and of the way its contents are computed: raise it whenever either changes
+FORMAT = 2  # of the cached file, and of the way its contents are computed: raise it whenever either changes
 REFERENCE = {"method": "EMT"}
 LATTICE_CONSTANT = 4.0  # Å
 MELT_K = 3000.0
@@ -171,7 +171,7 @@ def _cached_frames(
                 for k in range(count):
                     rng = np.random.default_rng([seed, zlib.crc32(label.encode()), k])
                     cell = disordered_cell(temperature, disorder, rng)
-                    cell.get_forces()  # ASE writes only labels that are computed already
+                    cell.get_stress()  # and energy and forces: ASE writes only labels that are computed already
                     cell.set_momenta(None)
                     cell.info["set"] = label
                     cells.append(cell)

@@ -71,8 +71,8 @@ def assemble(
 
     Raises:
         InputError: A frame does not pass its checks or stands in two sets, an element is in no training frame, the
-            label of a test set is not allowed (see `mlip_sweep.data.labels.check_labels`), or more frames are asked for
-            than there are.
+            label of a test set is not allowed (see `mlip_sweep.data.labels.check_labels`), more frames are asked for
+            than there are, or no training frame has any weight.
     """
     check_labels(tests, training_temperature)
     for frame in (*pool, *validation, *(frame for part in tests.values() for frame in part)):
@@ -83,6 +83,8 @@ def assemble(
     indices = subset(pool, n_train, seed)
     noisy_pool, noisy_validation = with_label_noise(pool, validation, noise, seed)
     train_clean = [pool[index] for index in indices]
+    if not any(frame.weight for frame in train_clean):
+        raise InputError(f"dataset {name}: config_weight is 0 in every training frame; give some of them a larger one")
     return Dataset(
         name=name,
         train=train_clean if noisy_pool is pool else [noisy_pool[index] for index in indices],
@@ -93,5 +95,13 @@ def assemble(
         isolated_atom_energies=dict(isolated),
         checksums=dict(checksums),
         reference=None if reference is None else dict(reference),
-        notes=(*notes, *notes_on_labels(pool, others, isolated)),
+        notes=(*notes, *_note_on_weights(train_clean), *notes_on_labels(pool, others, isolated)),
     )
+
+
+def _note_on_weights(training: Sequence[Frame]) -> tuple[str, ...]:
+    weights = [frame.weight for frame in training if frame.weight != 1.0]
+    if not weights:
+        return ()
+    share = f"{len(weights)} of {len(training)} training frames have a config_weight"
+    return (f"{share} ({min(weights):g} to {max(weights):g}); the training loss alone uses it",)

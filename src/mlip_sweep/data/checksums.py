@@ -23,7 +23,7 @@ def git_blob_id(path: Path) -> str:
 
 
 def frames_checksum(frames: Sequence[Frame]) -> str:
-    """SHA-256 over the atoms, cells and labels of frames, in order and in hexadecimal; their origins do not count."""
+    """SHA-256 over the atoms, cells, labels and weights of frames, in order; their origins and types do not count."""
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(len(frame).to_bytes(8, "little"))
@@ -31,6 +31,10 @@ def frames_checksum(frames: Sequence[Frame]) -> str:
         digest.update(np.ascontiguousarray(frame.pbc, dtype=np.uint8).tobytes())
         for values in (frame.positions, frame.cell, frame.energy, frame.forces):
             digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+        if frame.stress is not None:
+            digest.update(b"stress" + np.ascontiguousarray(frame.stress, dtype="<f8").tobytes())
+        if frame.weight != 1.0:
+            digest.update(b"weight" + np.ascontiguousarray(frame.weight, dtype="<f8").tobytes())
     return digest.hexdigest()
 
 

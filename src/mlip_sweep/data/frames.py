@@ -19,6 +19,8 @@ class Frame:
     | energy         | ()     | eV, of the whole structure                             |
     | forces         | (A, 3) | eV/Å                                                   |
     | stress         | (3, 3) | eV/Å³, positive under tension, as ASE's; None where there is no label |
+    | config_type    |        | what kind of structure its file calls it, "" where it says nothing |
+    | weight         | ()     | of the frame's squared errors in the training loss, from 0 |
     | origin         |        | where the frame came from, for messages: "train.xyz, frame 3" |
     """
 
@@ -30,6 +32,8 @@ class Frame:
     forces: NDArray[np.float64]
     origin: str = ""
     stress: NDArray[np.float64] | None = None
+    config_type: str = ""
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)

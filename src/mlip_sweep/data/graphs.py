@@ -1,7 +1,7 @@
 """Graphs: frames with their neighbour lists, gathered into batches of tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,6 +61,7 @@ class GraphBatch:
     | energy         | (S,)      | float64 | eV, or None                                      |
     | forces         | (N, 3)    | float64 | eV/Å, or None                                    |
     | stress         | (S, 3, 3) | float64 | eV/Å³, NaN where a system has none, or None      |
+    | weight         | (S,)      | float64 | of squared errors in training, None where all 1  |
 
     The vector of an edge is positions[receiver] - positions[sender] + edge_shift @ cell.
     """
@@ -74,6 +75,7 @@ class GraphBatch:
     energy: Tensor | None = None
     forces: Tensor | None = None
     stress: Tensor | None = None
+    weight: Tensor | None = None
 
     @property
     def n_systems(self) -> int:
@@ -142,6 +144,7 @@ class GraphBatch:
                     energy=None if self.energy is None else self.energy[first:last],
                     forces=None if self.forces is None else self.forces[atoms],
                     stress=None if stress is None or stress.isnan().all() else stress,
+                    weight=None if self.weight is None else self.weight[first:last],
                 )
             )
         return parts
@@ -217,11 +220,15 @@ def graph(frame: Frame, cutoff: float) -> GraphBatch:
         energy=torch.tensor([frame.energy], dtype=torch.float64),
         forces=torch.as_tensor(frame.forces, dtype=torch.float64),
         stress=None if frame.stress is None else torch.as_tensor(frame.stress, dtype=torch.float64).reshape(1, 3, 3),
+        weight=None if frame.weight == 1.0 else torch.tensor([frame.weight], dtype=torch.float64),
     )
 
 
 def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
-    """Join batches into one, in order; energies and forces are kept if all parts have them, stresses if one has."""
+    """Join batches into one, in order.
+
+    Energies and forces are kept if all parts have them, stresses and weights if one has.
+    """
     atoms = np.cumsum([0, *(g.positions.shape[0] for g in graphs)])
     systems = np.cumsum([0, *(g.n_systems for g in graphs)])
 
@@ -229,10 +236,11 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
         values = [getattr(g, name) for g in graphs]
         return None if any(value is None for value in values) else torch.cat(values)
 
-    def stresses() -> Tensor | None:
-        if all(g.stress is None for g in graphs):
+    def some(name: str, otherwise: Callable[[GraphBatch], Tensor]) -> Tensor | None:
+        values = [getattr(g, name) for g in graphs]
+        if all(value is None for value in values):
             return None
-        return torch.cat([torch.full_like(g.cell, torch.nan) if g.stress is None else g.stress for g in graphs])
+        return torch.cat([otherwise(g) if v is None else v for g, v in zip(graphs, values, strict=True)])
 
     return GraphBatch(
         positions=torch.cat([g.positions for g in graphs]),
@@ -243,7 +251,8 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
         system=torch.cat([g.system + int(n) for g, n in zip(graphs, systems[:-1], strict=True)]),
         energy=labels("energy"),
         forces=labels("forces"),
-        stress=stresses(),
+        stress=some("stress", lambda g: torch.full_like(g.cell, torch.nan)),
+        weight=some("weight", lambda g: g.cell.new_ones(g.n_systems)),
     )
 
 

@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.reading import energy_of, finite_energy, frame_of, read_structures
+from mlip_sweep.data.named_labels import HABIT, GivenNames, LabelNames, energy_of, finite_energy
+from mlip_sweep.data.reading import frame_of, read_structures
 from mlip_sweep.errors import InputError
 
 TOLERANCE: Final = 1e-3  # eV: energies of one atom that differ by less are the same
@@ -34,32 +35,46 @@ class IsolatedAtom:
     origin: str
 
 
-def read_apart(
-    path: str | Path, energy_key: str = "energy", forces_key: str = "forces"
-) -> tuple[list[Frame], list[IsolatedAtom]]:
-    """The labelled frames of one file, and the isolated atoms among them, which need no forces.
+@dataclass(frozen=True)
+class FileContents:
+    """What one file holds.
+
+    Attributes:
+        frames: The labelled frames.
+        isolated: The isolated atoms among them.
+        names: What the labels are called in the file.
+    """
+
+    frames: list[Frame]
+    isolated: list[IsolatedAtom]
+    names: LabelNames
+
+
+def read_apart(path: str | Path, given: GivenNames = HABIT) -> FileContents:
+    """The labelled frames of one file, and, apart from them, its isolated atoms, which need no forces.
 
     Args:
         path: A file that `ase.io.read` can read.
-        energy_key: The name of the total energy (eV) in the file.
-        forces_key: The name of the forces (eV/Å) in the file.
+        given: What the labels are called in the file.
 
     Raises:
         InputError: The file cannot be read or holds nothing but isolated atoms, a label is missing, a frame does not
             pass `check_frame`, or an isolated atom is several.
     """
+    structures = read_structures(path)
+    names = given.found_in(structures, str(path))
     frames, isolated = [], []
-    for index, atoms in enumerate(read_structures(path)):
+    for index, atoms in enumerate(structures):
         origin = f"{path}, frame {index}"
         if is_isolated(atoms, origin):
-            isolated.append(_isolated_atom(atoms, energy_key, origin))
+            isolated.append(_isolated_atom(atoms, names, origin))
         else:
-            frames.append(frame_of(atoms, origin, energy_key, forces_key))
+            frames.append(frame_of(atoms, origin, names))
     if not frames:
         raise InputError(
             f"{path}: it holds isolated atoms only; give a file of structures, and this one as dataset.isolated_atoms"
         )
-    return frames, isolated
+    return FileContents(frames, isolated, names)
 
 
 def is_isolated(atoms: Atoms, origin: str) -> bool:
@@ -82,12 +97,12 @@ def is_isolated(atoms: Atoms, origin: str) -> bool:
     return True
 
 
-def isolated_atom_energies(source: str | Path | Mapping[str, float], energy_key: str = "energy") -> dict[int, float]:
+def isolated_atom_energies(source: str | Path | Mapping[str, float], given: GivenNames = HABIT) -> dict[int, float]:
     """Energies of isolated atoms.
 
     Args:
         source: A file of frames of one atom each, or a mapping from chemical symbol to energy in eV.
-        energy_key: The name of the energy (eV) in the file.
+        given: What the energy is called in the file.
 
     Returns:
         Atomic number to energy, eV.
@@ -104,12 +119,14 @@ def isolated_atom_energies(source: str | Path | Mapping[str, float], energy_key:
                 raise InputError(f"dataset.isolated_atoms: {symbol!r} is no element; write symbols: {{H: -13.6}}")
             energies[number] = finite_energy(energy, f"dataset.isolated_atoms, {symbol}")
         return energies
+    structures = read_structures(source)
+    names = given.found_in(structures, str(source))
     isolated = []
-    for index, atoms in enumerate(read_structures(source)):
+    for index, atoms in enumerate(structures):
         origin = f"{source}, frame {index}"
         if len(atoms) != 1:
             raise InputError(f"{origin}: {len(atoms)} atoms, where isolated atoms are asked for; keep one in a frame")
-        isolated.append(_isolated_atom(atoms, energy_key, origin))
+        isolated.append(_isolated_atom(atoms, names, origin))
     return agreed_energies(isolated)
 
 
@@ -169,8 +186,8 @@ def taken_out(
     return {**energies, **given}, tuple(notes)
 
 
-def _isolated_atom(atoms: Atoms, energy_key: str, origin: str) -> IsolatedAtom:
+def _isolated_atom(atoms: Atoms, names: LabelNames, origin: str) -> IsolatedAtom:
     """The one atom of a structure with its energy."""
     if atoms.numbers[0] == 0:
         raise InputError(f"{origin}: 'X' is no element; give the atom its symbol")
-    return IsolatedAtom(int(atoms.numbers[0]), energy_of(atoms, energy_key, origin), origin)
+    return IsolatedAtom(int(atoms.numbers[0]), energy_of(atoms, names.energy, origin), origin)

@@ -10,6 +10,7 @@ from mlip_sweep.data.frames import Frame
 ATOMISATION: Final = (-12.0, -0.3)  # eV for each atom; diamond has -7.4, mercury -0.7; kcal/mol and Hartree lie outside
 FORCES: Final = (0.03, 8.0)  # eV/Å, root mean square: 3BPA at 300 K has 1, in kcal/mol/Å 23, in Hartree/Bohr 0.02
 LIKE_TRAINING: Final = (0.1, 10.0)  # root-mean-square forces of another set, relative to those of the training set
+STRESS: Final = (1e-6, 1.0)  # eV/Å³, root mean square: a solid at ambient pressure has 0.01, in GPa 2
 FAR_FORCE: Final = 100.0  # times the typical force component
 FAR_ENERGY: Final = 20.0  # eV for each atom, from the median of the same atoms
 
@@ -25,7 +26,7 @@ def notes_on_labels(
         isolated: Atomic number to the energy of the isolated atom, eV.
     """
     typical = _size(training)
-    notes = [*_atomisation(training, isolated), *_size_of_forces(typical)]
+    notes = [*_atomisation(training, isolated), *_size_of_forces(typical), *_stress(training)]
     for name, frames in others.items():
         ratio = _size(frames) / max(typical, 1e-12)
         if frames and not LIKE_TRAINING[0] < ratio < LIKE_TRAINING[1]:
@@ -60,6 +61,21 @@ def _size_of_forces(typical: float) -> list[str]:
     return [
         f"forces of the training set are {typical:.3g} eV/Å (root mean square), where {FORCES[0]:g} to {FORCES[1]:g} "
         "is usual; are they in eV/Å, and the energies in eV?"
+    ]
+
+
+def _stress(training: Sequence[Frame]) -> list[str]:
+    stresses = [frame.stress for frame in training if frame.stress is not None]
+    notes = []
+    if 0 < len(stresses) < len(training):
+        notes.append(f"{len(stresses)} of {len(training)} frames to train on have a stress")
+    typical = float(np.median([np.sqrt(np.mean(stress**2)) for stress in stresses])) if stresses else 0.0
+    if typical == 0.0 or STRESS[0] < typical < STRESS[1]:
+        return notes
+    return [
+        *notes,
+        f"stresses of the training set are {typical:.3g} eV/Å³ (root mean square), where {STRESS[0]:g} to "
+        f"{STRESS[1]:g} is usual; are they in eV/Å³ (1 eV/Å³ = 160.218 GPa)?",
     ]
 
 

@@ -1,34 +1,38 @@
 """Frames from files: extended xyz, or any other format that ASE reads."""
 
 import itertools
-from collections.abc import Mapping
+import re
 from pathlib import Path
+from typing import Final
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from numpy.typing import NDArray
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlip_sweep.data.frames import Frame
+from mlip_sweep.data.named_labels import HABIT, GivenNames, LabelNames, energy_of, has_label, label_of, stress_of
 from mlip_sweep.data.sources import existing_file
 from mlip_sweep.data.validation import check_frame
 from mlip_sweep.errors import InputError
 
+COLUMNS: Final = re.compile(rb":[A-Z]:(\d{1,18})")  # how many a property has, as in Properties=species:S:1:pos:R:3
 
-def read_frames(path: str | Path, energy_key: str = "energy", forces_key: str = "forces") -> list[Frame]:
+
+def read_frames(path: str | Path, given: GivenNames = HABIT) -> list[Frame]:
     """Labelled frames of one file.
 
     Args:
         path: A file that `ase.io.read` can read.
-        energy_key: The name of the total energy (eV) in the file.
-        forces_key: The name of the forces (eV/Å) in the file.
+        given: What the labels are called in the file.
 
     Raises:
         InputError: The file cannot be read or is empty, a label is missing, or a frame does not pass `check_frame`.
     """
     structures = read_structures(path)
-    return [frame_of(atoms, f"{path}, frame {index}", energy_key, forces_key) for index, atoms in enumerate(structures)]
+    names = given.found_in(structures, str(path))
+    return [frame_of(atoms, f"{path}, frame {index}", names) for index, atoms in enumerate(structures)]
 
 
 def read_structures(path: str | Path) -> list[Atoms]:
@@ -52,10 +56,11 @@ def read_structures(path: str | Path) -> list[Atoms]:
 
 
 def check_counts(path: Path) -> None:
-    """Refuse an xyz file that promises more atoms than it holds: a reader would look for them for hours.
+    """Refuse an xyz file that promises more atoms or columns than it holds: a reader would look for them for hours.
 
     Raises:
-        InputError: A line that counts atoms is followed by fewer lines than that.
+        InputError: A line that counts atoms is followed by fewer lines than that, or a count of columns is beyond what
+            the file can hold.
     """
     if not path.name.lower().endswith((".xyz", ".extxyz")):
         return
@@ -72,86 +77,64 @@ def check_counts(path: Path) -> None:
                 raise InputError(
                     f"{path}, frame {index}: {count} atoms are promised, more than the file holds; mend the number"
                 )
-            for _ in range(count + 1):
+            comment = file.readline()
+            columns = [int(digits) for digits in COLUMNS.findall(comment)]
+            most = max(columns, default=0)
+            if most > left:
+                raise InputError(
+                    f"{path}, frame {index}: {most} columns are promised, more than the file holds; mend Properties"
+                )
+            left -= len(comment)
+            for _ in range(count):
                 left -= len(file.readline())
 
 
-def frame_of(atoms: Atoms, origin: str, energy_key: str = "energy", forces_key: str = "forces") -> Frame:
+def frame_of(atoms: Atoms, origin: str, names: LabelNames | None = None) -> Frame:
     """ASE's atoms and their labels as one frame.
 
     Args:
         atoms: The structure, with its labels in its calculator, its arrays or its info.
         origin: Where the structure came from, for messages.
-        energy_key: The name of the total energy, eV.
-        forces_key: The name of the forces, eV/Å.
+        names: What the labels are called, of which a stress may be missing; None looks for the names of habit.
 
     Raises:
-        InputError: A label is missing, or the frame does not pass `check_frame`.
+        InputError: Another label is missing, or the frame does not pass `check_frame`.
     """
+    names = HABIT.found_in([atoms], origin) if names is None else names
     frame = Frame(
         atomic_numbers=atoms.numbers.astype(np.int64),
         positions=atoms.positions.astype(np.float64),
         cell=np.asarray(atoms.cell.array, dtype=np.float64),
         pbc=np.asarray(atoms.pbc, dtype=bool),
-        energy=energy_of(atoms, energy_key, origin),
-        forces=_label(atoms, forces_key, "dataset.forces_key", origin),
+        energy=energy_of(atoms, names.energy, origin),
+        forces=label_of("forces", atoms, names.forces, origin),
         origin=origin,
+        stress=stress_of(atoms, names.stress, origin) if names.stress and has_label(atoms, names.stress) else None,
+        config_type=str(atoms.info.get("config_type", "")),
+        weight=_weight_of(atoms, origin),
     )
     check_frame(frame)
     return frame
 
 
+def _weight_of(atoms: Atoms, origin: str) -> float:
+    value = atoms.info.get("config_weight", 1.0)
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = np.nan
+    if not 0.0 <= weight < np.inf:
+        raise InputError(f"{origin}: config_weight is {value!r}; give a number from 0, or leave it away for 1")
+    return weight
+
+
 def atoms_of(frame: Frame) -> Atoms:
     """A frame as ASE's atoms, with its labels in a calculator of fixed results."""
     atoms = Atoms(numbers=frame.atomic_numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
-    atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
+    if frame.config_type:
+        atoms.info["config_type"] = frame.config_type
+    if frame.weight != 1.0:
+        atoms.info["config_weight"] = frame.weight
+    stress = None if frame.stress is None else full_3x3_to_voigt_6_stress(frame.stress)
+    atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces, stress=stress)
     return atoms
-
-
-def energy_of(atoms: Atoms, key: str, origin: str) -> float:
-    """The energy that stands under a name, eV.
-
-    Args:
-        atoms: The structure, with its labels in its calculator, its arrays or its info.
-        key: The name of the energy.
-        origin: Where the structure came from, for messages.
-
-    Raises:
-        InputError: There is no such label, or it is not one finite number.
-    """
-    value = _label(atoms, key, "dataset.energy_key", origin)
-    if value.size != 1:
-        raise InputError(f"{origin}: {key} has shape {value.shape}, not one number; write the total energy")
-    return finite_energy(value.item(), f"{origin}, {key}")
-
-
-def finite_energy(value: object, place: str) -> float:
-    """An energy (eV) that a user wrote, as a number; `place` says where, for the message.
-
-    Raises:
-        InputError: It is no finite number.
-    """
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise InputError(f"{place}: energy is {value!r}; give a finite number in eV")
-    return number
-
-
-def _label(atoms: Atoms, key: str, option: str, origin: str) -> NDArray[np.float64]:
-    """The label that stands under a name.
-
-    ASE >= 3.23 moves labels whose names it knows into the calculator, and leaves others in the arrays or the info.
-    """
-    results = {} if atoms.calc is None else atoms.calc.results
-    places: tuple[Mapping[str, object], ...] = (results, atoms.arrays, atoms.info)
-    for place in places:
-        if place.get(key) is not None:
-            try:
-                return np.asarray(place[key], dtype=np.float64)
-            except (TypeError, ValueError):
-                raise InputError(f"{origin}: {key} is {place[key]!r}; give numbers, or another {option}") from None
-    known = sorted({name for place in places for name in place} - {"numbers", "positions"})
-    raise InputError(f"{origin}: no {key}; choose {option} among {', '.join(known) or 'labels (the frame has none)'}")

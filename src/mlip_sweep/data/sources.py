@@ -24,42 +24,63 @@ def existing_file(path: str | Path) -> Path:
 
 
 def own_files(
-    *, train: Any, tests: Any = None, validation: Any = None, isolated_atoms: Any = None, temperature: Any = None
-) -> dict[str, str | Path]:
+    *,
+    train: Any,
+    tests: Any = None,
+    tests_by_config_type: Any = None,
+    validation: Any = None,
+    isolated_atoms: Any = None,
+    temperature: Any = None,
+) -> dict[str, tuple[str | Path, ...]]:
     """The files of `dataset=extxyz`, after everything that can be seen without reading them has been checked.
 
     Args:
-        train: The file of the training frames.
-        tests: The label of each test set and its file.
-        validation: The file of the validation frames, or None.
+        train: The file of the training frames, or a list of files.
+        tests: The label of each test set and its file or files.
+        tests_by_config_type: The file or files of which every config_type is a test set, or None.
+        validation: The file or files of the validation frames, or None.
         isolated_atoms: A file of single atoms, a mapping from chemical symbol to energy, or None.
         temperature: The temperature of the training frames (K), or None.
 
     Returns:
-        The option that names a file, such as "dataset.tests.600K", and the path that it gives.
+        The option that names files, such as "dataset.tests.600K", and the paths that it gives.
 
     Raises:
-        InputError: A file does not exist or none is given, or the labels do not serve (see `check_labels`).
+        InputError: A file does not exist, is given twice for one option, or none is given; or the labels do not serve
+            (see `check_labels`).
     """
     if train is None:
         raise InputError("dataset.train: no file; give one: dataset.train=FILE")
     if tests is not None and not isinstance(tests, Mapping):
         raise InputError(f"dataset.tests={tests}: give labels with their files, 'dataset.tests={{bulk: FILE}}'")
-    by_label = {str(label): path for label, path in (tests or {}).items()}
+    if isinstance(isolated_atoms, list | tuple):
+        raise InputError(
+            f"dataset.isolated_atoms={isolated_atoms}: give one file of single atoms, or {{H: -13.6, …}} in eV"
+        )
+    by_label = {str(label): paths for label, paths in (tests or {}).items()}
     check_labels(by_label, temperature)
-    files = {
+    given = {
         "dataset.train": train,
         "dataset.validation": validation,
-        **{f"dataset.tests.{label}": path for label, path in by_label.items()},
+        **{f"dataset.tests.{label}": paths for label, paths in by_label.items()},
+        "dataset.tests_by_config_type": tests_by_config_type,
         "dataset.isolated_atoms": None if isinstance(isolated_atoms, Mapping) else isolated_atoms,
     }
-    optional = ("dataset.validation", "dataset.isolated_atoms")
-    files = {option: path for option, path in files.items() if path is not None or option not in optional}
-    for option, path in files.items():
-        if not isinstance(path, str | Path):
-            raise InputError(f"{option}={path!r}: give the path of one file")
+    optional = ("dataset.validation", "dataset.tests_by_config_type", "dataset.isolated_atoms")
+    named = {option: paths for option, paths in given.items() if paths is not None or option not in optional}
+    return {option: _paths(paths, option) for option, paths in named.items()}
+
+
+def _paths(given: Any, option: str) -> tuple[str | Path, ...]:
+    """The paths of files that exist, of one or of a list."""
+    paths = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not paths or not all(isinstance(path, str | Path) for path in paths):
+        raise InputError(f"{option}={given!r}: give the path of a file, or a list of paths")
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise InputError(f"{option}: {path} is given twice; give each file once")
         existing_file(path)
-    return files
+    return paths
 
 
 def check_sources(entry: Any) -> None:
@@ -85,7 +106,7 @@ def check_sources(entry: Any) -> None:
 
 
 def _check_own_files(options: Mapping[str, Any]) -> None:
-    names = ("train", "tests", "validation", "isolated_atoms", "temperature")
+    names = ("train", "tests", "tests_by_config_type", "validation", "isolated_atoms", "temperature")
     own_files(**{name: options.get(name) for name in names})
 
 

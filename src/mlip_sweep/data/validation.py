@@ -13,8 +13,10 @@ from mlip_sweep.errors import InputError
 LARGEST_ATOMIC_NUMBER = len(chemical_symbols) - 1
 # No method gives more for atoms that any study would hold, not even all electrons of the heaviest elements (1.5 MeV) or
 # nuclei at a tenth of a bond length.
-LARGEST = {"positions": 1e8, "cell": 1e8, "energy": 1e7, "forces": 1e6}  # Å, Å, eV for each atom, eV/Å
+LARGEST = {"positions": 1e8, "cell": 1e8, "energy": 1e7, "forces": 1e6, "stress": 1e3}  # Å, Å, eV/atom, eV/Å, eV/Å³
 SMALLEST_CELL = 0.7  # Å: side of the cube that an atom has in a periodic cell; solid hydrogen at 500 GPa has 1.1 Å
+ASYMMETRY = 0.01  # of a stress, relative to its largest component
+LEAST_ASYMMETRY = 1e-4  # eV/Å³: where the components nearly vanish, their numerical noise prevails
 SAME_PLACE = 0.05  # Å: atoms that are nearer stand at the same place
 
 
@@ -23,8 +25,8 @@ def check_frame(frame: Frame) -> None:
 
     Raises:
         InputError: The frame has no atoms, an unknown element, an array of the wrong shape, a value that is not finite
-            or far beyond any that is known, a periodic cell that is flat or too small for its atoms, or two atoms at
-            the same place.
+            or far beyond any that is known, a periodic cell that is flat or too small for its atoms, a stress without a
+            cell or that is not symmetric, or two atoms at the same place.
     """
     place, n_atoms = frame.origin, len(frame)
     if n_atoms == 0:
@@ -44,6 +46,7 @@ def check_frame(frame: Frame) -> None:
     if frame.cell.shape != (3, 3) or not (np.abs(frame.cell) <= LARGEST["cell"]).all():
         raise InputError(f"{place}: cell is {frame.cell.tolist()}; give three finite vectors in Å")
     check_cell(frame)
+    _check_stress(frame)
     _check_apart(frame)
 
 
@@ -66,6 +69,20 @@ def check_cell(frame: Frame) -> None:
             f"{frame.origin}: its periodic cell vectors span {span:.3g} Å{('', '²', '³')[directions - 1]} for "
             f"{len(frame)} atoms, too little (cell {frame.cell.tolist()}); write the cell in Å, or pbc=F"
         )
+
+
+def _check_stress(frame: Frame) -> None:
+    """Refuse a stress that is none: of no cell, of another shape, far beyond any that is known, or not symmetric."""
+    stress, place = frame.stress, frame.origin
+    if stress is None:
+        return
+    without = "or set dataset.stress_key=false to read none"
+    if np.linalg.matrix_rank(frame.cell) < 3:
+        raise InputError(f"{place}: a stress, but no cell of three vectors; write the cell, {without}")
+    if stress.shape != (3, 3) or not (np.abs(stress) <= LARGEST["stress"]).all():
+        raise InputError(f"{place}: stress is {stress.tolist()}; give 6 or 9 finite numbers in eV/Å³, {without}")
+    if np.abs(stress - stress.T).max() > max(LEAST_ASYMMETRY, ASYMMETRY * np.abs(stress).max()):
+        raise InputError(f"{place}: stress {stress.tolist()} is not symmetric; mend or remove it, {without}")
 
 
 def _check_apart(frame: Frame) -> None:

@@ -6,10 +6,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import torch
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import GraphBatch, batches, collate
 from mlip_sweep.data.labels import temperature_of
 from mlip_sweep.measurement.accuracy_figures import parity_figure
@@ -58,6 +60,8 @@ class Accuracy(Measurement):
 
     The training frames are measured against the labels that were trained on, "train", and, where these are noisy,
     against the original ones as well, "train_clean".
+
+    Tables tell the errors on the atoms of each element and on the frames of each config_type, where a set has several.
 
     Args:
         max_atoms: of one batch.
@@ -137,7 +141,10 @@ class Accuracy(Measurement):
         broken = [label for label, error in errors.items() if not all(np.isfinite(e).all() for e in error.values())]
         return Report(
             metrics=metrics,
-            tables={"errors": pd.DataFrame([_row(label, error) for label, error in errors.items()])},
+            tables={
+                "errors": pd.DataFrame([_row(label, error) for label, error in errors.items()]),
+                **_tables_of_parts({label: (dataset.frames(label), graphs[label], errors[label]) for label in graphs}),
+            },
             figures={"parity": parity_figure(parity)},
             notes=[f"predictions on {label} are not all finite" for label in broken] + _offset_notes(errors[TRAIN]),
             summary=_summary(errors),
@@ -211,11 +218,49 @@ STATISTICS: Final = {"rmse": _rmse, "mae": _mae}
 
 def _row(label: str, error: Errors) -> dict[str, Any]:
     """One row of the table of errors."""
-    return {"set": label, "frames": len(error["energy"])} | {
+    return {"set": label, "frames": len(error["energy"])} | _statistics(error)
+
+
+def _statistics(error: Errors) -> dict[str, float]:
+    """Every statistic of every quantity, with its unit in its name."""
+    return {
         f"{kind}_{name}_{QUANTITIES[name].suffix}": statistic(values)
         for name, values in error.items()
         for kind, statistic in STATISTICS.items()
     }
+
+
+def _tables_of_parts(
+    sets: Mapping[str, tuple[Sequence[Frame], Sequence[GraphBatch], Errors]],
+) -> dict[str, pd.DataFrame]:
+    """Errors on parts of sets: of forces by element, and by config_type; each where a set has more than one.
+
+    Args:
+        sets: label, and the frames of the set, their graphs and the errors on them.
+    """
+    by_element: list[dict[str, Any]] = []
+    by_type: list[dict[str, Any]] = []
+    for label, (frames, graphs, errors) in sets.items():
+        numbers = np.concatenate([frame.atomic_numbers for frame in frames])  # (N,)
+        elements = np.unique(numbers)
+        for number in elements if len(elements) > 1 else ():
+            chosen = {FORCES.name: errors[FORCES.name][np.repeat(numbers == number, 3)]}
+            row = {"set": label, "element": chemical_symbols[number], "atoms": int((numbers == number).sum())}
+            by_element.append(row | _statistics(chosen))
+        types = sorted({frame.config_type for frame in frames})
+        for kind in types if len(types) > 1 else ():
+            chosen = _of_frames(errors, graphs, [frame.config_type == kind for frame in frames])
+            row = {"set": label, "config_type": kind or "(none)", "frames": len(chosen[ENERGY.name])}
+            by_type.append(row | _statistics(chosen))
+    tables = {"errors_by_element": by_element, "errors_by_config_type": by_type}
+    return {name: pd.DataFrame(rows) for name, rows in tables.items() if rows}
+
+
+def _of_frames(errors: Errors, graphs: Sequence[GraphBatch], chosen: Sequence[bool]) -> Errors:
+    """The errors on some of the graphs; no stress where none of them has a label of it."""
+    batch, each = collate(graphs), np.array(chosen)
+    parts = {name: values[each[QUANTITIES[name].systems(batch).numpy()]] for name, values in errors.items()}
+    return {name: values for name, values in parts.items() if len(values)}
 
 
 OFFSET_TOLD: Final = 0.004  # eV/atom, the thermal error of the loss entropy; smaller ones matter to nothing here

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip_sweep.data.dataset import Dataset
@@ -54,9 +55,30 @@ def isolated_atoms(dataset: Dataset) -> Rescaling:
     if missing:
         raise InputError(
             f"rescaling=isolated_atoms: dataset {dataset.name} has no isolated-atom energy for atomic numbers "
-            f"{missing}; give dataset.isolated_atoms, or choose rescaling=forces_rms"
+            f"{missing}; give dataset.isolated_atoms, or choose rescaling=least_squares"
         )
     return Rescaling(rms_forces(dataset.train), [known[z] for z in dataset.atomic_numbers])
+
+
+def least_squares(dataset: Dataset) -> Rescaling:
+    """Scale: RMS of the forces' components; shift: an energy for each element, such that their sums fit the energies.
+
+    By least squares over the compositions of the training frames, as MACE's E0s="average". Where these do not decide,
+    as where all are the same, the smallest energies that fit.
+
+    Raises:
+        InputError: no training frame has one of the elements.
+    """
+    numbers = np.array(dataset.atomic_numbers)
+    counts = np.stack([(frame.atomic_numbers[:, None] == numbers).sum(axis=0) for frame in dataset.train])  # (G, Z)
+    missing = [chemical_symbols[z] for z in numbers[~counts.any(axis=0)]]
+    if missing:
+        raise InputError(
+            f"rescaling=least_squares: no training frame has {', '.join(missing)}; raise dataset.n_train, or choose "
+            "rescaling=isolated_atoms"
+        )
+    shift, *_ = np.linalg.lstsq(counts, np.array([frame.energy for frame in dataset.train]))
+    return Rescaling(rms_forces(dataset.train), shift.tolist())
 
 
 def rms_forces(frames: Sequence[Frame]) -> float:

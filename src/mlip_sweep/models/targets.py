@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from mlip_sweep.data.graphs import GraphBatch
@@ -25,6 +26,7 @@ class Quantity:
         suffix: the same as it stands in the names of metrics.
         shape: of the residuals of a batch of S systems, of which L have a stress, and N atoms.
         residual: prediction minus label.
+        systems: of a batch, which system each residual belongs to, int64, of that shape.
         always: whether every frame has a label of it.
     """
 
@@ -34,6 +36,7 @@ class Quantity:
     suffix: str
     shape: str
     residual: Callable[[Prediction, GraphBatch], Tensor]
+    systems: Callable[[GraphBatch], Tensor]
     always: bool = True
 
     def metric(self, kind: str, label: str) -> str:
@@ -58,9 +61,24 @@ def _stress_components(prediction: Prediction, batch: GraphBatch) -> Tensor:
     return (prediction.stress[labelled] - batch.stress[labelled]).flatten()
 
 
-ENERGY: Final = Quantity("energy", "eV/atom", "meV/atom", "meV_atom", "(S,)", _energy_per_atom)
-FORCES: Final = Quantity("forces", "eV/Å", "meV/Å", "meV_A", "(3N,)", _force_components)
-STRESS: Final = Quantity("stress", "eV/Å³", "meV/Å³", "meV_A3", "(9L,)", _stress_components, always=False)
+def _systems(batch: GraphBatch) -> Tensor:
+    return torch.arange(batch.n_systems, device=batch.system.device)
+
+
+def _systems_of_forces(batch: GraphBatch) -> Tensor:
+    return batch.system.repeat_interleave(3)
+
+
+def _systems_of_stresses(batch: GraphBatch) -> Tensor:
+    labelled = _systems(batch) if batch.stress is None else _systems(batch)[~batch.stress[:, 0, 0].isnan()]
+    return labelled.repeat_interleave(9)
+
+
+ENERGY: Final = Quantity("energy", "eV/atom", "meV/atom", "meV_atom", "(S,)", _energy_per_atom, _systems)
+FORCES: Final = Quantity("forces", "eV/Å", "meV/Å", "meV_A", "(3N,)", _force_components, _systems_of_forces)
+STRESS: Final = Quantity(
+    "stress", "eV/Å³", "meV/Å³", "meV_A3", "(9L,)", _stress_components, _systems_of_stresses, always=False
+)
 QUANTITIES: Final = {quantity.name: quantity for quantity in (ENERGY, FORCES, STRESS)}
 
 Residuals = dict[str, Tensor]
@@ -83,3 +101,14 @@ def residuals_of(prediction: Prediction, batch: GraphBatch) -> Residuals:
         for name, quantity in QUANTITIES.items()
         if quantity.always or batch.stress is not None
     }
+
+
+def weighted(residuals: Residuals, batch: GraphBatch) -> Residuals:
+    """Residuals times the square root of their frame's weight, so that its squared errors count as often as that says.
+
+    The training loss alone takes these: errors, validation and landscapes count every frame once.
+    """
+    if batch.weight is None:
+        return residuals
+    roots = batch.weight.sqrt()
+    return {name: values * roots[QUANTITIES[name].systems(batch)] for name, values in residuals.items()}

@@ -13,6 +13,7 @@ from mlip_sweep.data.frames import Frame
 CONTEXT = "mlflow.data.context"  # tag of an input: what the run used it for
 DIGEST_CHARACTERS = 8  # as many as MLflow's own digests have
 FIELDS = (("atomic numbers", "long"), ("positions, Å", "double"), ("energy, eV", "double"), ("forces, eV/Å", "double"))
+STRESS_FIELD = ("stress, eV/Å³", "double")
 
 
 def dataset_inputs(dataset: Dataset) -> list[dict[str, Any]]:
@@ -37,12 +38,13 @@ def _input(name: str, context: str, frames: Sequence[Frame], sources: str) -> di
         "atoms": sum(map(len, frames)),
         "elements": " ".join(chemical_symbols[number] for number in elements),
     }
+    fields = FIELDS if all(frame.stress is None for frame in frames) else (*FIELDS, STRESS_FIELD)
     values = {
         "name": name,
         "digest": frames_checksum(frames)[:DIGEST_CHARACTERS],
         "source_type": "local",
         "source": json.dumps({"uri": sources}),
-        "schema": json.dumps({"mlflow_colspec": [{"name": field, "type": kind} for field, kind in FIELDS]}),
+        "schema": json.dumps({"mlflow_colspec": [{"name": field, "type": kind} for field, kind in fields]}),
         "profile": json.dumps(profile),
     }
     return {"dataset": values, "tags": {CONTEXT: context}}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.models.interface import Potential
-from mlip_sweep.models.targets import ENERGY, QUANTITIES, residuals
+from mlip_sweep.models.targets import ENERGY, QUANTITIES, residuals, weighted
 from mlip_sweep.training.cohort import Shared
 from mlip_sweep.training.energy_shift import EnergyErrors
 from mlip_sweep.training.loss import Loss, MeanSquares
@@ -95,8 +95,8 @@ class TrainingModule(pl.LightningModule):
         return batch.to(device)
 
     def training_step(self, batch: GraphBatch, batch_idx: int) -> Tensor:
-        """The weighted loss of one batch."""
-        value = self.loss(residuals(self.model, batch))
+        """The weighted loss of one batch, in which a frame counts by its own weight, too."""
+        value = self.loss(weighted(residuals(self.model, batch), batch))
         self._losses.setdefault(batch_idx, value.detach())  # an optimiser may ask for a batch again at other weights
         return value
 
