@@ -10,7 +10,12 @@ from toys import Springs, dataset_of, frame_of
 
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.measurement.dynamics.spread import spread_table, until_failure
-from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE, TimeToFailure
+from mlip_sweep.measurement.dynamics.time_to_failure import (
+    FORCES_SPREAD,
+    FORCES_SPREAD_AT_FAILURE,
+    TIME_TO_FAILURE,
+    TimeToFailure,
+)
 from mlip_sweep.measurement.evaluation import predict_in_parts
 from mlip_sweep.models.committee import Committee
 
@@ -58,18 +63,20 @@ def test_dynamics_of_a_committee_tells_its_spread():
     median = report.tables["spread_before_failure"]["median_eV_A"]
     assert median.is_monotonic_decreasing and median.iloc[0] > start.max().item()  # it rises towards the failure
     assert "spread_before_failure" in report.figures
-    assert any("in the last 1 fs before a failure" in note for note in report.notes)
+    assert report.metrics[FORCES_SPREAD_AT_FAILURE] == pytest.approx(1000.0 * median.iloc[0])
+    assert report.metrics[FORCES_SPREAD] == pytest.approx(1000.0 * np.nanmedian(report.arrays["forces_spread_eV_A"]))
 
 
-def test_a_committee_that_does_not_fail_tells_so():
+def test_a_committee_that_does_not_fail_has_no_spread_before_a_failure():
     calm = Committee([Springs(stiffness=one, length=1.8, cutoff=20.0) for one in (0.1, 0.2)])
     report = replace(SOON, temperature_K=1.0)(calm, dataset_of([METHANE]))
     assert "spread_before_failure" not in report.figures
-    assert any(note.endswith("no replica has failed after a sample of it") for note in report.notes)
+    assert report.metrics[FORCES_SPREAD] > 0 and FORCES_SPREAD_AT_FAILURE not in report.metrics
 
 
 def test_one_potential_has_no_spread():
     report = SOON(Springs(stiffness=-20.0, length=0.0, cutoff=20.0), dataset_of([METHANE]))
+    assert FORCES_SPREAD not in report.metrics and not SOON.records(FORCES_SPREAD, dataset_of([METHANE]))
     assert "forces_spread_eV_A" not in report.arrays and "spread_before_failure" not in report.tables
 
 

@@ -13,6 +13,7 @@ from samples import installed, model_config
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.models import checkpoint
+from mlip_sweep.models.committee import MEMBERS
 from mlip_sweep.models.targets import ENERGY
 from mlip_sweep.multirun.cohorts import grouped
 from mlip_sweep.run.initial_weights import initial_weights
@@ -149,6 +150,12 @@ def saved(composed, tmp_path):
 def test_a_start_that_does_not_serve_is_one_line(composed, saved, overrides, message):
     with pytest.raises(InputError, match=message):
         make_plan(composed(f"model.start={saved}", *overrides))
+
+
+def test_a_committee_is_no_start(saved):
+    (saved / MEMBERS / "seed_0").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"a committee has no weights of its own; give one of its members"):
+        initial_weights({**model_config("nequip"), "start": str(saved)}, "sqlite:///unused.db")
 
 
 def test_a_start_of_another_architecture_is_one_line(saved):

@@ -8,6 +8,7 @@ from typing import Any
 from mlip_sweep.data.checksums import file_checksum
 from mlip_sweep.errors import InputError
 from mlip_sweep.models import checkpoint
+from mlip_sweep.models.committee import member_folders
 from mlip_sweep.models.interface import SUPPLIED, Potential, check_elements
 from mlip_sweep.models.rescaling import Rescaling
 from mlip_sweep.tracking.models import local_path
@@ -63,8 +64,8 @@ def initial_weights(model: Mapping[str, Any], tracking_uri: str) -> InitialWeigh
         tracking_uri: The store of `runs:/` and `models:/` addresses.
 
     Raises:
-        InputError: There is no such potential, its file is not the one that the address asks for, or it has other
-            hyperparameters than the config.
+        InputError: There is no such potential, it is a committee, its file is not the one that the address asks for,
+            or it has other hyperparameters than the config.
     """
     start = model.get(START)
     if start is None:
@@ -75,7 +76,12 @@ def initial_weights(model: Mapping[str, Any], tracking_uri: str) -> InitialWeigh
             "random weights"
         )
     address, _, wanted = start.partition(CHECKSUM)
-    file = checkpoint.file_in(local_path(address, tracking_uri))
+    folder = local_path(address, tracking_uri)
+    if member_folders(folder):
+        raise InputError(
+            f"model.{START}={address}: a committee has no weights of its own; give one of its members, such as the best"
+        )
+    file = checkpoint.file_in(folder)
     there = file_checksum(file)
     if not there.startswith(wanted):
         raise InputError(

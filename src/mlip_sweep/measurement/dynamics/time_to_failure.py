@@ -35,6 +35,10 @@ SURVIVAL_FRACTION: Final = "md_survival_fraction"
 DURATION: Final = "md_duration_ps"
 MEAN_TEMPERATURE: Final = "md_mean_temperature_K"  # over the second half of the duration
 CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the labelling method itself
+# Of a committee alone, at the atom where its members disagree most: in the median of the dynamics, and over replicas in
+# the last sample before they fail.
+FORCES_SPREAD: Final = "md_forces_spread_meV_A"
+FORCES_SPREAD_AT_FAILURE: Final = "md_forces_spread_at_failure_meV_A"
 
 
 def failures(reason: str) -> str:
@@ -89,6 +93,8 @@ class TimeToFailure(MDProtocol, ForceFieldMeasurement):
         Metric(DURATION, "ps"),
         Metric(MEAN_TEMPERATURE, "K"),
         Metric(CONTROL_SURVIVAL),
+        Metric(FORCES_SPREAD, "meV/Å", headline="spread of the committee's forces: {:.3g} meV/Å"),
+        Metric(FORCES_SPREAD_AT_FAILURE, "meV/Å", headline="spread before a failure: {:.3g} meV/Å"),
         Metric(failures(SET), better="lower"),
     )
 
@@ -103,7 +109,9 @@ class TimeToFailure(MDProtocol, ForceFieldMeasurement):
         check_start(start, self.limits(start))
 
     def records(self, name: str, dataset: Dataset) -> bool:
-        """Failures of the kinds that are looked for; the control where the reference is at hand."""
+        """Failures that are looked for; the control where the reference is at hand; of one potential no spread."""
+        if name in (FORCES_SPREAD, FORCES_SPREAD_AT_FAILURE):
+            return False
         if name == CONTROL_SURVIVAL:
             return bool(self.control_replicas) and dataset.reference is not None
         if name.startswith(failures("")):
@@ -192,14 +200,11 @@ def _add_spread(report: Report, trajectories: Trajectories, spread: NDArray[np.f
     failed_at = np.where(trajectories.failed, trajectories.last_step * timestep_fs, np.nan)
     aligned = until_failure(trajectories.time_fs, spread, failed_at)
     typical = float(np.nanmedian(spread)) if np.isfinite(spread).any() else float("nan")
-    told = f"largest spread of an atom's force over the committee: {typical:.3g} eV/Å in the median of the dynamics"
-    if aligned.empty:
-        report.notes.append(f"{told}; no replica has failed after a sample of it")
-        return
-    report.tables["spread_before_failure"] = spread_table(aligned)
-    report.figures["spread_before_failure"] = spread_figure(aligned, typical)
-    last = aligned.iloc[0].median()
-    report.notes.append(f"{told}, {last:.3g} eV/Å in the last {aligned.index[0]:g} fs before a failure")
+    report.metrics[FORCES_SPREAD] = 1000.0 * typical
+    if not aligned.empty:
+        report.metrics[FORCES_SPREAD_AT_FAILURE] = 1000.0 * float(aligned.iloc[0].median())
+        report.tables["spread_before_failure"] = spread_table(aligned)
+        report.figures["spread_before_failure"] = spread_figure(aligned, typical)
 
 
 def _metrics(analysis: Survival, trajectories: Trajectories, protocol: MDProtocol, limits: Limits) -> dict[str, float]:
