@@ -171,10 +171,13 @@ def measure(argv: Sequence[str] | None = None) -> int:
         "filed under the measured one.",
         epilog="Examples:  mlip-measure RUN_ID measurement=paper\n"
         "           mlip-measure models:/ID measurement.landscape.directions=20 measurement.landscape.split=1200K\n"
-        "           mlip-measure outputs/DATE/model '~measurement.stability'",
+        "           mlip-measure outputs/DATE/model '~measurement.stability'\n"
+        "           mlip-measure models:/NAME@committee                       the seeds of the best choice together",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model")
+    parser.add_argument(
+        "run", help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model or committee"
+    )
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the group `measurement`")
     parser.add_argument("--uri", default=DEFAULT_URI, help="tracking store (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to measure: cpu or cuda (default: %(default)s)")

@@ -55,7 +55,7 @@ def test_the_first_validation_is_that_of_the_start(composed, tmp_path, trained):
     assert run(composed(*STANDING_STILL), tmp_path / "untrained") != pytest.approx(loss, rel=1e-2)
     tuned = stored_runs(cfg.tracking.uri, cfg.tracking.experiment)[1]
     assert tuned.tags["start"] == tuned.params["model.start"]
-    assert tuned.tags["start"].startswith(f"runs:/{first.run_id}?sha256=")
+    assert tuned.tags["start"].startswith(f"runs:/{first.run_id}@sha256:")
     kept, start = (checkpoint.load(place).rescaling for place in (tmp_path / "tuned", folder))
     assert kept.scale == start.scale
     torch.testing.assert_close(kept.shift, start.shift, atol=1e-5, rtol=0)
@@ -76,10 +76,10 @@ def test_the_checksum_of_a_config_is_of_the_weights_not_of_their_name_alone(comp
     folder, first = trained
     addresses = (f"{folder}", f"{folder}/model/checkpoint.pt", f"runs:/{first.run_id}", "models:/first@best")
     plans = [make_plan(composed(f"model.start={address}")) for address in addresses]
-    assert len({plan.start.address.partition("?sha256=")[2] for plan in plans}) == 1
+    assert len({plan.initial_weights.address.partition("@sha256:")[2] for plan in plans}) == 1
     before = plans[-1]
     assert before.checksum != make_plan(composed()).checksum
-    assert make_plan(composed(f"model.start='{before.start.address}'")).checksum == before.checksum
+    assert make_plan(composed(f"model.start={before.initial_weights.address}")).checksum == before.checksum
     assert "start" not in make_plan(composed()).resolved["model"]
 
     cfg = composed("seed=1", "trainer.max_epochs=1")
@@ -87,8 +87,8 @@ def test_the_checksum_of_a_config_is_of_the_weights_not_of_their_name_alone(comp
     second = stored_runs(cfg.tracking.uri, cfg.tracking.experiment)[-1]
     register(cfg.tracking.uri, "first", second.tags["model"].removeprefix("models:/"), "best")
     assert make_plan(composed("model.start=models:/first@best")).checksum != before.checksum
-    with pytest.raises(InputError, match=r"model\.start=models:/first@best\?sha256=.*: it holds another model by now"):
-        make_plan(composed(f"model.start='{before.start.address}'"))
+    with pytest.raises(InputError, match=r"model\.start=models:/first@best@sha256:.*: it holds another model by now"):
+        make_plan(composed(f"model.start={before.initial_weights.address}"))
 
 
 def test_energies_of_another_zero_are_shifted_where_the_loss_fits_the_shift(composed, tmp_path, files, trained):

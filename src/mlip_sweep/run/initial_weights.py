@@ -14,7 +14,7 @@ from mlip_sweep.models.rescaling import Rescaling
 from mlip_sweep.tracking.models import local_path
 
 START = "start"  # key of the config group `model`
-CHECKSUM = "?sha256="  # between the address of a model and the beginning of its file's checksum
+CHECKSUM = "@sha256:"  # between the address of a model and the beginning of its file's checksum
 DIGITS = 16  # of the checksum
 
 

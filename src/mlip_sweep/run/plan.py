@@ -59,7 +59,7 @@ class Plan:
         checksum: of all in the config that a number depends on, and of the weights that the training begins from.
         dataset: reads or makes the data set.
         rescaling: computes the rescaling on a data set.
-        start: weights that the training begins from; None for random ones.
+        initial_weights: that the training begins from; None for random ones.
         recipe: optimiser, losses and averaging.
         intermediate: what is followed while the model trains; None for nothing.
         measurements: what is measured afterwards, by the names of their entries.
@@ -69,7 +69,7 @@ class Plan:
     checksum: str
     dataset: Callable[[], Dataset]
     rescaling: Callable[[Dataset], Rescaling]
-    start: InitialWeights | None
+    initial_weights: InitialWeights | None
     recipe: Recipe
     intermediate: IntermediateValue | None
     measurements: Mapping[str, Measurement]
@@ -112,8 +112,8 @@ class Plan:
             log.info("dataset: %s", note)
         check_objectives(self.settings.objectives, self.measurements, dataset)
         check_measurements(self.measurements, dataset)
-        if self.start is not None:
-            self.start.check_elements(dataset.atomic_numbers)
+        if self.initial_weights is not None:
+            self.initial_weights.check_elements(dataset.atomic_numbers)
         rescaling = self.rescaling(dataset)
         return Data(dataset, data_checksum(dataset), rescaling, clock.now() - start)
 
@@ -132,9 +132,9 @@ def make_plan(cfg: DictConfig) -> Plan:
     measurements = measurements_of(groups)
     check_objectives(settings.objectives, measurements)
     checkpoint.check_hyperparameters(architecture_of(groups["model"]))
-    start = initial_weights(groups["model"], settings.tracking.uri)
+    weights = initial_weights(groups["model"], settings.tracking.uri)
     # As the record is to have it: with the checksum of the weights, and without a word where there are none.
-    groups = groups | {"model": architecture_of(groups["model"]) | ({START: start.address} if start else {})}
+    groups = groups | {"model": architecture_of(groups["model"]) | ({START: weights.address} if weights else {})}
     loss, validation_loss = losses_of(groups["loss"])
     cycle = _made(groups["loss"].get("cycle"), "loss.cycle", WeightCycle)
     averaging = _made(groups["averaging"], "averaging", WeightAverage)
@@ -155,8 +155,8 @@ def make_plan(cfg: DictConfig) -> Plan:
         settings=replace(settings, resolved=groups),
         checksum=config_checksum(groups),
         dataset=checked_call(groups["dataset"], "dataset"),
-        rescaling=rescaling if start is None else lambda dataset: start.rescaling,
-        start=start,
+        rescaling=rescaling if weights is None else lambda dataset: weights.rescaling,
+        initial_weights=weights,
         recipe=Recipe(
             optimizer=checked_optimizer(groups["optimizer"]),
             loss=loss,

@@ -104,7 +104,7 @@ def run(
 
 def _started_from(plan: Plan) -> dict[str, str]:
     """The tag that says which weights a run has begun from, where it has not begun from random ones."""
-    return {} if plan.start is None else {"start": plan.start.address}
+    return {} if plan.initial_weights is None else {"start": plan.initial_weights.address}
 
 
 def _register(plan: Plan, uri: str, model: str | None) -> None:

@@ -115,11 +115,13 @@ def build(plan: Plan, data: Data) -> Potential:
     """
     graphs = data.dataset.graphs("train", plan.model["cutoff"])
     settings = plan.settings.trainer
-    if plan.start is None:
+    if plan.initial_weights is None:
         seed = plan.settings.seeds.model
         return checkpoint.build(plan.model, data.dataset, graphs, data.rescaling, dtype=settings.dtype, seed=seed)
-    model = plan.start.potential(settings.dtype).to(accelerator(settings.accelerator))
-    log.info("model.start=%s: scale and shifts are its own, not those of the group rescaling", plan.start.address)
+    model = plan.initial_weights.potential(settings.dtype).to(accelerator(settings.accelerator))
+    log.info(
+        "model.start=%s: scale and shifts are its own, not those of the group rescaling", plan.initial_weights.address
+    )
     if plan.recipe.fit_energy_shift:
         device = model.rescaling.scale.device
         fitted = shift_of(model, (batch.to(device) for batch in batches(graphs, settings.max_atoms)))
