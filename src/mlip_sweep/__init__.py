@@ -16,7 +16,10 @@ def load_calculator(
     compiled: bool = False,
     tracking_uri: str | None = None,
 ) -> "PotentialCalculator":
-    """The ASE calculator of a trained potential: energy in eV, forces in eV/Å.
+    """The ASE calculator of a trained potential: energy in eV, forces in eV/Å, and stress in eV/Å³ of what has a cell.
+
+    That of a committee, `models:/NAME@committee`, gives the means over its members, and their spread in its results
+    (`mlip_sweep.models.calculator.CommitteeCalculator`).
 
     Args:
         uri: a folder that holds a `checkpoint.pt`, or an MLflow URI: `models:/ID`, `models:/NAME@ALIAS`, `runs:/ID`.

@@ -176,6 +176,7 @@ def measure(argv: Sequence[str] | None = None) -> int:
         epilog="Examples:  mlip-measure RUN_ID measurement=paper\n"
         "           mlip-measure models:/ID measurement.landscape.directions=20 measurement.landscape.split=1200K\n"
         "           mlip-measure outputs/DATE/model '~measurement.stability'\n"
+        "           mlip-measure models:/NAME@committee                       the seeds of the best choice together\n"
         "           mlip-measure --model my.model --unpickle mace --train train.xyz --test 600K=b.xyz \\\n"
         "                        dataset.temperature=300 measurement=paper\n"
         "           mlip-measure --model best.ckpt --unpickle nequip dataset=3bpa",
@@ -185,8 +186,8 @@ def measure(argv: Sequence[str] | None = None) -> int:
         "arguments",
         nargs="*",
         metavar="RUN, overrides",
-        help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model, which --model takes the place "
-        "of; then Hydra overrides of the group `measurement`, and with --model of `dataset` and `seeds` too",
+        help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model or committee, not with "
+        "--model; then Hydra overrides of the group `measurement`, and with --model of `dataset` and `seeds` too",
     )
     parser.add_argument(
         "--model",

@@ -1,13 +1,17 @@
 """Which run of a sweep is the best one."""
 
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from mlip_sweep.comparison.runs import declared_metrics, runs_table
 from mlip_sweep.comparison.verdict import verdicts
+from mlip_sweep.errors import InputError
 from mlip_sweep.metrics import more_is_better, objective_metric
+from mlip_sweep.models.committee import member_folders
 from mlip_sweep.multirun.best import best, record_best
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.models import local_path
@@ -63,15 +67,18 @@ def test_what_is_better(metric, better):
 
 
 def sweep(uri, tmp_path, experiment, runs, sweeper, objective="loss_entropy"):
-    """A sweep of logged models, closed with its best; what was said of it and the parent's run."""
+    """A sweep of logged models, closed with its best; what was said of it and the parent's run.
+
+    A run that is called "a 1" is of model a with the seed 1.
+    """
     with record(uri=uri, experiment=experiment, name="sweep", tags={"kind": "sweep"}) as parent:
         for name, metrics in runs.items():
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "checkpoint.pt").write_text(name)
-            with record(
-                uri=uri, experiment=experiment, name=name, params={"model": name}, parent_run_id=parent.run_id
-            ) as rec:
-                rec.model(tmp_path / name)
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            folder.joinpath("checkpoint.pt").write_text(name)
+            model, _, seed = name.partition(" ")
+            params = {"model": model, "seed": seed or "0"}
+            with record(uri=uri, experiment=experiment, name=name, params=params, parent_run_id=parent.run_id) as rec:
+                rec.model(folder)
                 rec.metrics({**metrics, objective_metric(objective): metrics[objective]})
         stored = stored_runs(uri, experiment, parent.run_id)
         config = {"objective": objective, "tracking": {"register": experiment}, "hydra": {"sweeper": sweeper}}
@@ -82,6 +89,12 @@ def sweep(uri, tmp_path, experiment, runs, sweeper, objective="loss_entropy"):
 
 def registered(uri, name):
     return local_path(f"models:/{name}@best", uri).joinpath("checkpoint.pt").read_text()
+
+
+def committee(uri, name):
+    """What the members of a registered committee hold, by their names."""
+    members = member_folders(local_path(f"models:/{name}@committee", uri))
+    return {member.name: member.joinpath("checkpoint.pt").read_text() for member in members}
 
 
 def test_the_model_of_the_verdict_is_registered_and_the_best_objective_is_told(uri, tmp_path):
@@ -96,6 +109,27 @@ def test_the_model_of_the_verdict_is_registered_and_the_best_objective_is_told(u
     assert parent.tags["best.run"] == "accurate"
     assert parent.metrics["rmse_forces_high_T_meV_A"] == 100.0
     assert parent.metrics[objective_metric("loss_entropy")] == 2.0
+
+
+def test_the_seeds_of_the_best_choice_are_registered_as_a_committee(uri, tmp_path):
+    runs = {
+        f"{model} {seed}": {"rmse_forces_high_T_meV_A": error + seed}
+        for model, error in (("good", 100.0), ("bad", 900.0))
+        for seed in range(3)
+    }
+    objective = "rmse_forces_high_T_meV_A"
+    said, parent = sweep(uri, tmp_path, "seeds", runs, {}, objective)
+    assert registered(uri, "seeds") == "good 0"
+    assert committee(uri, "seeds") == {f"seed_{seed}": f"good {seed}" for seed in range(3)}
+    assert said[-1] == "its 3 seeds are registered as `models:/seeds@committee`, version 2"
+    assert parent.tags["registered"] == "models:/seeds/1"
+    assert parent.tags["registered.committee"] == "models:/seeds/2"
+
+    said, _ = sweep(uri, tmp_path, "seeds", {"lonely": {"rmse_forces_high_T_meV_A": 1.0}}, {}, objective)
+    assert registered(uri, "seeds") == "lonely"
+    assert "committee" not in said[-1]
+    with pytest.raises(InputError, match="seeds@committee"):  # of the earlier best, which this one has replaced
+        committee(uri, "seeds")
 
 
 @pytest.mark.parametrize(("sweeper", "winner"), [({}, "a"), ({"_target_": TARGET, "direction": "maximize"}, "b")])

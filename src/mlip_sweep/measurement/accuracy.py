@@ -16,7 +16,7 @@ from mlip_sweep.data.graphs import GraphBatch, batches, collate
 from mlip_sweep.data.labels import temperature_of
 from mlip_sweep.measurement.accuracy_figures import parity_figure
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
-from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.measurement.interface import ForceFieldMeasurement, Report
 from mlip_sweep.metrics import SET, Column, Metric
 from mlip_sweep.models.interface import Prediction
 from mlip_sweep.models.targets import ENERGY, FORCES, QUANTITIES, residuals_of
@@ -48,7 +48,7 @@ eV/Å³, of the L frames that have a label of it, where there are any."""
 
 
 @settings
-class Accuracy(Measurement):
+class Accuracy(ForceFieldMeasurement):
     """Errors on the training frames and on every test set.
 
     Energy errors are per atom, root mean square or mean absolute over frames; forces errors over all 3N components.

@@ -28,7 +28,7 @@ from mlip_sweep.measurement.dynamics.calculator_model import CalculatorModel
 from mlip_sweep.measurement.dynamics.failure import Bonds, bonds_of
 from mlip_sweep.measurement.dynamics.protocol import starting_geometry
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.measurement.interface import ForceFieldMeasurement, Report
 from mlip_sweep.metrics import Metric
 from mlip_sweep.settings import settings
 
@@ -64,7 +64,7 @@ class Scan:
 
 
 @settings
-class BondScans(Measurement):
+class BondScans(ForceFieldMeasurement):
     """Scan every bond of the lowest-energy training geometry, and say how smooth energy and forces are on the way.
 
     The bond goes from `shortest` to `longest` times the sum of the covalent radii. What hangs on its second atom moves

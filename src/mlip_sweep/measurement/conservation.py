@@ -20,7 +20,7 @@ from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import UNLIMITED
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, initial_momenta, starting_geometry
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.measurement.interface import ForceFieldMeasurement, Report
 from mlip_sweep.metrics import SET, Metric
 from mlip_sweep.settings import Seed, settings
 
@@ -48,7 +48,7 @@ Temperatures = Annotated[
 
 
 @settings
-class Conservation(Measurement):
+class Conservation(ForceFieldMeasurement):
     """Drift of the total energy at constant energy, from the lowest-energy training geometry.
 
     Drift ratio = |slope of the total energy over time| · duration / standard deviation of the kinetic energy: 1 means

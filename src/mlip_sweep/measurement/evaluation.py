@@ -54,11 +54,19 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
 
 
 def predict_in_parts(model: ForceField, batch: GraphBatch, max_atoms: int) -> Prediction:
-    """Energies and forces of a batch shown to the model in parts of `max_atoms` atoms, to bound its memory."""
+    """Energies and forces, of a committee their spread too, of a batch shown in parts of `max_atoms` atoms.
+
+    So the memory that the model takes is bounded.
+    """
     if len(batch.positions) <= max_atoms:
         return model(batch)
     parts = [model(part) for part in batch.split(max_atoms)]
-    return Prediction(torch.cat([part.energy for part in parts]), torch.cat([part.forces for part in parts]))
+    spreads = [part.forces_spread for part in parts if part.forces_spread is not None]
+    return Prediction(
+        torch.cat([part.energy for part in parts]),
+        torch.cat([part.forces for part in parts]),
+        forces_spread=torch.cat(spreads) if spreads else None,
+    )
 
 
 def device_of(model: object) -> torch.device:

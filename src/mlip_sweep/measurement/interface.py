@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mlip_sweep.data.dataset import Dataset
+from mlip_sweep.measurement.evaluation import ForceField
 from mlip_sweep.metrics import Metric, declaration_of
 from mlip_sweep.models.interface import Potential
 
@@ -63,6 +64,18 @@ class Measurement(ABC):
 
     @abstractmethod
     def __call__(self, model: Potential, dataset: Dataset) -> Report:
+        """Measure a model, which is left as it was found.
+
+        Raises:
+            SettingError: as `check`.
+        """
+
+
+class ForceFieldMeasurement(Measurement):
+    """A measurement that asks a model for energies and forces alone, so that a committee can be measured as well."""
+
+    @abstractmethod
+    def __call__(self, model: ForceField, dataset: Dataset) -> Report:
         """Measure a model, which is left as it was found.
 
         Raises:

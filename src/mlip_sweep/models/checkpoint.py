@@ -132,12 +132,7 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
         InputError: There is no such file; it is no checkpoint of this program; its library is missing; or its weights
             belong to another e3nn version, whose Wigner-3j signs differ.
     """
-    places = (path / "checkpoint.pt", path / "model" / "checkpoint.pt") if path.is_dir() else (path,)
-    file = next((place for place in places if place.is_file()), places[0])
-    if not file.is_file():
-        raise InputError(
-            f"{file}: no such checkpoint; give the folder of a run, its checkpoint.pt, or an MLflow model URI"
-        )
+    file = file_in(path)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         hyperparameters, versions = dict(content["hyperparameters"]), content["versions"]
@@ -159,6 +154,21 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
     model = _create(hyperparameters, blank)
     model.load_state_dict(content["state_dict"])
     return model.to(device).eval()
+
+
+def file_in(path: Path) -> Path:
+    """The checkpoint that `load` reads.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    places = (path / "checkpoint.pt", path / "model" / "checkpoint.pt") if path.is_dir() else (path,)
+    file = next((place for place in places if place.is_file()), places[0])
+    if not file.is_file():
+        raise InputError(
+            f"{file}: no such checkpoint; give the folder of a run, its checkpoint.pt, or an MLflow model URI"
+        )
+    return file
 
 
 def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potential:

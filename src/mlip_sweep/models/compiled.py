@@ -15,6 +15,8 @@ from mlip_sweep.errors import InputError
 from mlip_sweep.models.interface import Derived, Potential, States
 from mlip_sweep.models.mapped import Evaluation, derive_together
 
+BACKEND = "inductor"  # of torch.compile
+
 
 class Compiled:
     """Computes in the place of `Potential.derive`; compiles when it is first called.
@@ -24,7 +26,7 @@ class Compiled:
         backend: The backend of torch.compile.
     """
 
-    def __init__(self, model: Potential, backend: str = "inductor") -> None:
+    def __init__(self, model: Potential, backend: str = BACKEND) -> None:
         self._model = model
         self._backend = backend
 
@@ -38,7 +40,7 @@ class Compiled:
         return Compiled, (self._model, self._backend)
 
 
-def compile_potential(model: Potential, batch: GraphBatch, *, training: bool, backend: str = "inductor") -> float:
+def compile_potential(model: Potential, batch: GraphBatch, *, training: bool, backend: str = BACKEND) -> float:
     """Have a potential compiled, on the device of its parameters.
 
     Args:

@@ -31,12 +31,15 @@ States = Mapping[str, Tensor]
 class Prediction:
     """What a potential says of a batch, all float64: energy (S,) eV, forces (N, 3) eV/Å, and stress (S, 3, 3) eV/Å³.
 
-    The stress is there where it was asked for; it is NaN for a system that has no cell.
+    The stress is there where it was asked for; it is NaN for a system that has no cell. A committee also says how far
+    its members are apart (`mlip_sweep.models.committee`): energy_spread (S,) eV and forces_spread (N,) eV/Å.
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor | None = None
+    energy_spread: Tensor | None = None
+    forces_spread: Tensor | None = None
 
 
 Derived = tuple[Tensor, ...]
@@ -223,14 +226,11 @@ class Potential(nn.Module, ABC):
         """
         wanted = batch.stress is not None if stress is None else stress
         derive = self.derive if self.compiled is None else self.compiled
-        energies, forces, *virials = derive(states, batch.geometry(), wanted)
-        total = torch.zeros(batch.n_systems, dtype=torch.float64, device=energies.device)
-        energy = total.index_add(0, batch.system, energies)
-        return Prediction(energy, forces, _stress(virials[0], batch) if wanted else None)
+        return prediction_of(derive(states, batch.geometry(), wanted), batch)
 
-    def forward(self, batch: GraphBatch) -> Prediction:
-        """Energies and forces of a batch; differentiable in the parameters only while training."""
-        return self.predict(self.states(), batch)
+    def forward(self, batch: GraphBatch, *, stress: bool | None = None) -> Prediction:
+        """As `predict` under the model's own states; differentiable in the parameters only while training."""
+        return self.predict(self.states(), batch, stress=stress)
 
     def check_elements(self, atomic_numbers: Sequence[int], place: str) -> None:
         """Refuse elements that the model was not built for.
@@ -238,12 +238,7 @@ class Potential(nn.Module, ABC):
         Raises:
             InputError: Names the elements and `place`.
         """
-        unknown = sorted({int(z) for z in atomic_numbers} - set(self.atomic_numbers))
-        if unknown:
-            raise InputError(
-                f"{place}: atomic numbers {unknown} are unknown to this model, which was trained on "
-                f"{list(self.atomic_numbers)}; train on data that has them"
-            )
+        check_elements(self.atomic_numbers, atomic_numbers, place)
 
     @contextmanager
     def _replaced(self, states: States) -> Iterator[None]:
@@ -264,6 +259,28 @@ class Potential(nn.Module, ABC):
         finally:
             for (tensors, key, _), tensor in zip(places, own, strict=True):
                 tensors[key] = tensor
+
+
+def check_elements(known: Sequence[int], atomic_numbers: Sequence[int], place: str) -> None:
+    """Refuse elements that are not among the known ones.
+
+    Raises:
+        InputError: Names the elements and `place`.
+    """
+    unknown = sorted({int(z) for z in atomic_numbers} - set(known))
+    if unknown:
+        raise InputError(
+            f"{place}: atomic numbers {unknown} are unknown to this model, which was trained on {list(known)}; train "
+            "on data that has them"
+        )
+
+
+def prediction_of(derived: Derived, batch: GraphBatch) -> Prediction:
+    """What was derived for the atoms of a batch, as a prediction for its systems; with stress where virials were."""
+    energies, forces, *virials = derived
+    total = torch.zeros(batch.n_systems, dtype=torch.float64, device=energies.device)
+    energy = total.index_add(0, batch.system, energies)
+    return Prediction(energy, forces, _stress(virials[0], batch) if virials else None)
 
 
 def _stress(virials: Tensor, batch: GraphBatch) -> Tensor:

@@ -6,11 +6,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep.comparison.runs import declared_metrics
-from mlip_sweep.comparison.verdict import Verdict
+from mlip_sweep.comparison.verdict import Choice, Verdict
 from mlip_sweep.metrics import objective_metric
 from mlip_sweep.multirun import trials
 from mlip_sweep.multirun.direction import maximised, objectives
-from mlip_sweep.tracking.models import BEST, register
+from mlip_sweep.tracking.models import BEST, COMMITTEE, register, register_committee
 from mlip_sweep.tracking.read import StoredRun
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.tracking.store import page_of
@@ -21,8 +21,9 @@ def record_best(
 ) -> tuple[str | None, list[str]]:
     """Record on the parent which run is to be trusted, and register its model where `tracking.register` says so.
 
-    The run is that of the verdict; where nothing was measured that a verdict goes by, that of the best objective. The
-    parent's own metrics are those of the choice, so that sweeps can be told by them in the list of runs.
+    The run is that of the verdict; where nothing was measured that a verdict goes by, that of the best objective. Where
+    its choice has several seeds, they are registered too, as a committee. The parent's own metrics are those of the
+    choice, so that sweeps can be told by them in the list of runs.
 
     Args:
         rec: Record of the parent run.
@@ -56,7 +57,30 @@ def record_best(
         registered = f"models:/{name}/{version}"
         rec.tag("registered", registered)
         lines.append(f"registered as `models:/{name}@{BEST}`, version {version}")
+        choice = next((one for one in found.choices if winner.run_id in set(one.runs["run_id"])), None)
+        members = committee_of(choice, runs) if choice is not None else {}
+        if len(members) > 1 and (version_of_all := register_committee(rec, name, members)) is not None:
+            rec.tag("registered.committee", f"models:/{name}/{version_of_all}")
+            lines.append(
+                f"its {len(members)} seeds are registered as `models:/{name}@{COMMITTEE}`, version {version_of_all}"
+            )
     return registered, lines
+
+
+def committee_of(choice: Choice, runs: Sequence[StoredRun]) -> dict[str, str]:
+    """The address of the model of each seed of a choice, by the seed's name; of several runs with one seed the last.
+
+    Args:
+        choice: Of a verdict.
+        runs: Of the sweep, oldest first.
+    """
+    models = {run.run_id: run.tags.get("model") for run in runs}
+    seeds = dict(zip(choice.runs["seed"], choice.runs["run_id"], strict=True))
+    return {
+        f"seed_{seed.replace('/', '_')}": model
+        for seed in choice.seeds
+        if (model := models.get(seeds[seed])) is not None
+    }
 
 
 def best(runs: Sequence[StoredRun], names: Sequence[str], maximised: Sequence[bool]) -> list[StoredRun]:

@@ -38,7 +38,7 @@ SHARED = (
     "trainer.compile",
     "trainer.max_atoms",
 )
-OWN = ("dataset.n_train", "dataset.n_validation", "dataset.noise")
+OWN = ("model.start", "dataset.n_train", "dataset.n_validation", "dataset.noise")
 
 _pool: ProcessPoolExecutor | None = None  # of this process
 

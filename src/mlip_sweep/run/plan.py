@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.rescaling import Rescaling
+from mlip_sweep.run.initial_weights import START, InitialWeights, architecture_of, initial_weights
 from mlip_sweep.tracking.runs_of_config import config_checksum
 from mlip_sweep.training.averaging import WeightAverage
 from mlip_sweep.training.fit import Recipe, accelerator
@@ -39,7 +40,7 @@ class Data:
     Attributes:
         dataset: the frames.
         checksum: of all that they hold.
-        rescaling: computed on the training frames.
+        rescaling: computed on the training frames, or that of the weights that the training begins from.
         seconds: that reading or making them took.
     """
 
@@ -55,9 +56,10 @@ class Plan:
 
     Attributes:
         settings: the plain settings.
-        checksum: of all in the config that a number depends on.
+        checksum: of all in the config that a number depends on, and of the weights that the training begins from.
         dataset: reads or makes the data set.
         rescaling: computes the rescaling on a data set.
+        initial_weights: that the training begins from; None for random ones.
         recipe: optimiser, losses and averaging.
         intermediate: what is followed while the model trains; None for nothing.
         measurements: what is measured afterwards, by the names of their entries.
@@ -67,6 +69,7 @@ class Plan:
     checksum: str
     dataset: Callable[[], Dataset]
     rescaling: Callable[[Dataset], Rescaling]
+    initial_weights: InitialWeights | None
     recipe: Recipe
     intermediate: IntermediateValue | None
     measurements: Mapping[str, Measurement]
@@ -79,7 +82,7 @@ class Plan:
     @property
     def model(self) -> dict[str, Any]:
         """The architecture's `_target_` and hyperparameters."""
-        return dict(self.resolved["model"])
+        return architecture_of(self.resolved["model"])
 
     @property
     def yaml(self) -> str:
@@ -95,7 +98,8 @@ class Plan:
         """Read or make the data set, and see that everything planned can be done on it.
 
         Raises:
-            InputError: it cannot be had, or a rescaling or a measurement cannot work on it.
+            InputError: it cannot be had, a rescaling or a measurement cannot work on it, or it has elements that the
+                weights that the training begins from do not know.
         """
         start = clock.now()
         dataset = self.dataset()
@@ -108,6 +112,8 @@ class Plan:
             log.info("dataset: %s", note)
         check_objectives(self.settings.objectives, self.measurements, dataset)
         check_measurements(self.measurements, dataset)
+        if self.initial_weights is not None:
+            self.initial_weights.check_elements(dataset.atomic_numbers)
         rescaling = self.rescaling(dataset)
         return Data(dataset, data_checksum(dataset), rescaling, clock.now() - start)
 
@@ -125,7 +131,10 @@ def make_plan(cfg: DictConfig) -> Plan:
     accelerator(settings.trainer.accelerator)
     measurements = measurements_of(groups)
     check_objectives(settings.objectives, measurements)
-    checkpoint.check_hyperparameters(groups["model"])
+    checkpoint.check_hyperparameters(architecture_of(groups["model"]))
+    weights = initial_weights(groups["model"], settings.tracking.uri)
+    # As the record is to have it: with the checksum of the weights, and without a word where there are none.
+    groups = groups | {"model": architecture_of(groups["model"]) | ({START: weights.address} if weights else {})}
     loss, validation_loss = losses_of(groups["loss"])
     cycle = _made(groups["loss"].get("cycle"), "loss.cycle", WeightCycle)
     averaging = _made(groups["averaging"], "averaging", WeightAverage)
@@ -141,11 +150,13 @@ def make_plan(cfg: DictConfig) -> Plan:
             f"pruning.every={intermediate.every}: trainer.max_epochs={epochs} leaves no value to report, as the last "
             "epoch needs none; give a smaller number, or pruning=none"
         )
+    rescaling = checked_rescaling(groups["rescaling"])
     return Plan(
-        settings=settings,
+        settings=replace(settings, resolved=groups),
         checksum=config_checksum(groups),
         dataset=checked_call(groups["dataset"], "dataset"),
-        rescaling=checked_rescaling(groups["rescaling"]),
+        rescaling=rescaling if weights is None else lambda dataset: weights.rescaling,
+        initial_weights=weights,
         recipe=Recipe(
             optimizer=checked_optimizer(groups["optimizer"]),
             loss=loss,

@@ -17,10 +17,12 @@ from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import check_measurements, measurements_of
-from mlip_sweep.measurement.interface import Measurement
+from mlip_sweep.measurement.evaluation import device_of
+from mlip_sweep.measurement.interface import ForceFieldMeasurement, Measurement
 from mlip_sweep.metrics import wall_time
-from mlip_sweep.models import checkpoint
-from mlip_sweep.models.compiled import compile_potential
+from mlip_sweep.models import checkpoint, committee
+from mlip_sweep.models.committee import Committee
+from mlip_sweep.models.compiled import BACKEND, compile_potential
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.run.measure import measure
 from mlip_sweep.run.outcome import Outcome
@@ -45,8 +47,10 @@ def remeasure(
 ) -> dict[str, float]:
     """Measure a trained potential on its own data, and record the numbers as a run filed under the measured one.
 
+    A committee is measured as its first member was, without what looks at the weights of one potential.
+
     Args:
-        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a run or of its model.
+        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a run, of its model or of a committee.
         overrides: of the config group `measurement`; without any, what the run itself measured is measured again.
         uri: MLflow store.
         device: "cpu" or "cuda".
@@ -64,7 +68,9 @@ def remeasure(
     send_kept(uri, here)
     is_path = Path(run).exists() or ":" in run
     folder = local_path(run if is_path else f"runs:/{run}", uri)
-    places = (folder / "config.yaml", folder / "model" / "config.yaml")
+    members = committee.member_folders(folder)
+    first = members[0] if members else folder
+    places = (first / "config.yaml", first / "model" / "config.yaml")
     file = next((place for place in places if place.is_file()), places[0])
     cfg = OmegaConf.load(file) if file.is_file() else None
     if not isinstance(cfg, DictConfig):
@@ -74,13 +80,20 @@ def remeasure(
     choices: Any = OmegaConf.to_container(OmegaConf.load(kept)) if kept.is_file() else {}
     for group in ("measurement", "dataset"):
         check_targets(plain(chosen[group], group), named_packages(chosen.get("packages")), group)
-    measurements = measurements_of(chosen)
+    measurements: Mapping[str, Measurement] = measurements_of(chosen)
+    if members:
+        measurements = _of_force_fields(measurements)
     read_data = checked_call(plain(chosen.dataset, "dataset"), "dataset")
-    model = checkpoint.load(folder, device=device)
+    model: Potential | Committee
+    if members:
+        model = committee.load(folder, device=device, backend=BACKEND if compiled else None)
+    else:
+        model = checkpoint.load(folder, device=device)
     begin = clock.now()
     dataset = read_data()
     checksum, seconds = data_checksum(dataset), clock.now() - begin
-    _check_data(file.with_name(CHECKSUM), checksum, other_data=other_data)
+    for kept_with in members or [file.parent]:
+        _check_data(kept_with / CHECKSUM, checksum, other_data=other_data)
     check_measurements(measurements, dataset)
     model.check_elements(dataset.atomic_numbers, "dataset")
     with record(
@@ -91,6 +104,7 @@ def remeasure(
             **flatten(OmegaConf.to_container(chosen, resolve=True)),  # type: ignore[arg-type]
             **choices,
             **measurement_choice,
+            **({"committee": f"committee of {len(members)}"} if members else {}),  # a choice of its own, beside theirs
         },
         tags={"kind": "measurement", "measured": run},
         parent_run_id=None if is_path else run,
@@ -106,12 +120,12 @@ def measure_on(
     dataset: Dataset,
     checksum: str,
     measurements: Mapping[str, Measurement],
-    model: Potential,
+    model: Potential | Committee,
     *,
     name: str,
     compiled: bool,
 ) -> dict[str, float]:
-    """Measure a potential that is not to be trained, and tell what was found.
+    """Measure a potential, or a committee, that is not to be trained, and tell what was found.
 
     Args:
         rec: takes the numbers.
@@ -128,11 +142,35 @@ def measure_on(
     rec.describe_data(dataset, checksum)
     if compiled:
         with rec.phase("compile"):
-            compile_potential(model, collate(dataset.graphs("train", model.cutoff)[:5]), training=False)
+            batch = collate(dataset.graphs("train", model.cutoff)[:5])
+            if isinstance(model, Committee):
+                model(batch.to(device_of(model)))
+            else:
+                compile_potential(model, batch, training=False)
     outcome = Outcome(rec, name)
     measure(measurements, dataset, outcome, model)
     outcome.summarise()
     return outcome.metrics
+
+
+def _of_force_fields(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
+    """Those measurements that a committee can be measured by; what is left out is told.
+
+    Raises:
+        InputError: There is none.
+    """
+    fitting: dict[str, Measurement] = {
+        name: one for name, one in measurements.items() if isinstance(one, ForceFieldMeasurement)
+    }
+    others = ", ".join(f"measurement.{name}" for name in measurements if name not in fitting)
+    if not fitting:
+        raise InputError(
+            f"{others or 'measurement=none'}: of one potential, not of a committee; choose what asks for energies and "
+            "forces alone, such as the accuracy and stability of measurement=quick"
+        )
+    if others:
+        log.info("left out, as they are of one potential, not of a committee: %s", others)
+    return fitting
 
 
 def _check_data(kept: Path, checksum: str, *, other_data: bool) -> None:

@@ -70,7 +70,7 @@ def run(
             experiment=plan.settings.tracking.experiment,
             name=name,
             params={**flatten(plan.resolved), **(choices or {})},
-            tags={**(tags or {}), CONFIG: plan.checksum, FOLDER: str(folder)},
+            tags={**(tags or {}), **_started_from(plan), CONFIG: plan.checksum, FOLDER: str(folder)},
             parent_run_id=parent_run_id,
             run_id=start.run_id if isinstance(start, Resumed) else None,
             folder=folder,
@@ -100,6 +100,11 @@ def run(
             if parent_run_id is None:  # of a sweep, the best is registered
                 _register(plan, rec.uri, rec.tags.get("model"))
     return values
+
+
+def _started_from(plan: Plan) -> dict[str, str]:
+    """The tag that says which weights a run has begun from, where it has not begun from random ones."""
+    return {} if plan.initial_weights is None else {"start": plan.initial_weights.address}
 
 
 def _register(plan: Plan, uri: str, model: str | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mlip_sweep import clock
-from mlip_sweep.data.graphs import collate
+from mlip_sweep.data.graphs import batches, collate
 from mlip_sweep.measurement.callbacks import AfterTraining
 from mlip_sweep.measurement.intermediate import FollowTraining, Trial
 from mlip_sweep.metrics import wall_time
@@ -21,6 +21,7 @@ from mlip_sweep.run.plan import Data, Plan
 from mlip_sweep.run.start import Fresh, Resumed
 from mlip_sweep.tracking.run import RunRecord
 from mlip_sweep.training.cohort import membership
+from mlip_sweep.training.energy_shift import add_shift, shift_of
 from mlip_sweep.training.fit import LAST, Kept, accelerator, fit
 from mlip_sweep.training.metrics import (
     ENERGY_OFFSET_FITTED,
@@ -104,19 +105,29 @@ def train(
 
 
 def build(plan: Plan, data: Data) -> Potential:
-    """The untrained potential of a plan.
+    """The potential of a plan as its training begins.
+
+    It has random weights, or those of the plan's start. The energies of the latter may have another zero than the new
+    labels; where the loss fits their shift, it is fitted before the first step as well.
 
     Raises:
         InputError: the architecture does not take these values on this data set.
     """
-    return checkpoint.build(
-        plan.model,
-        data.dataset,
-        data.dataset.graphs("train", plan.model["cutoff"]),
-        data.rescaling,
-        dtype=plan.settings.trainer.dtype,
-        seed=plan.settings.seeds.model,
+    graphs = data.dataset.graphs("train", plan.model["cutoff"])
+    settings = plan.settings.trainer
+    if plan.initial_weights is None:
+        seed = plan.settings.seeds.model
+        return checkpoint.build(plan.model, data.dataset, graphs, data.rescaling, dtype=settings.dtype, seed=seed)
+    model = plan.initial_weights.potential(settings.dtype).to(accelerator(settings.accelerator))
+    log.info(
+        "model.start=%s: scale and shifts are its own, not those of the group rescaling", plan.initial_weights.address
     )
+    if plan.recipe.fit_energy_shift:
+        device = model.rescaling.scale.device
+        fitted = shift_of(model, (batch.to(device) for batch in batches(graphs, settings.max_atoms)))
+        add_shift(model, fitted)
+        log.info("model.start: its energies were %.1f meV/atom off the new labels", 1000.0 * fitted.offset)
+    return model
 
 
 def keep_model(

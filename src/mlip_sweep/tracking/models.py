@@ -2,15 +2,21 @@
 
 import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
+from mlip_sweep.models.committee import MEMBERS
 from mlip_sweep.tracking import store
+from mlip_sweep.tracking.run import RunRecord
 
 log = logging.getLogger(__name__)
 
-BEST = "best"  # alias of the model that a name stands for
+BEST = "best"  # alias of the model that a name stands for,
+COMMITTEE = "committee"  # and of the committee that it is one of, where there is one
 
 
 def register(uri: str, name: str, model_id: str, alias: str | None = None) -> str:
@@ -20,7 +26,8 @@ def register(uri: str, name: str, model_id: str, alias: str | None = None) -> st
         uri: the store, as `store.prepare` takes it.
         name: of the registered model; made where it is new.
         model_id: as `RunRecord.model` answered.
-        alias: such as "best"; it moves here from an earlier version.
+        alias: such as "best"; it moves here from an earlier version. With "best" the alias "committee" is taken away,
+            since the earlier best was one of that committee.
 
     Returns:
         The new version: `models:/NAME/VERSION`, or `models:/NAME@ALIAS`.
@@ -38,6 +45,8 @@ def register(uri: str, name: str, model_id: str, alias: str | None = None) -> st
     version = client.create_model_version(name, model.artifact_location, run_id=model.source_run_id, model_id=model_id)
     if alias:
         client.set_registered_model_alias(name, alias, version.version)
+    if alias == BEST:
+        client.delete_registered_model_alias(name, COMMITTEE)
     address = f"models:/{name}@{alias}" if alias else f"models:/{name}/{version.version}"
     elsewhere = "" if place == store.resolve(DEFAULT_URI) else f', tracking_uri="{place}"'
     log.info(
@@ -45,6 +54,24 @@ def register(uri: str, name: str, model_id: str, alias: str | None = None) -> st
         *(name, version.version, f", alias {alias}" if alias else "", address, elsewhere),
     )
     return str(version.version)
+
+
+def register_committee(rec: RunRecord, name: str, members: Mapping[str, str]) -> str | None:
+    """Keep a copy of several models as one logged model of a run, and register it under the alias "committee".
+
+    Args:
+        rec: Of the run, as a rule of the sweep that has trained the members.
+        name: Of the registered model.
+        members: What each member is called, such as "seed_0", to its address, such as `models:/ID`.
+
+    Returns:
+        The new version; None while the store is away.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for member, address in members.items():
+            shutil.copytree(local_path(address, rec.uri), Path(folder, MEMBERS, member))
+        model_id = rec.model(folder)
+    return register(rec.uri, name, model_id, COMMITTEE) if model_id is not None else None
 
 
 def is_registered(uri: str, name: str, model_id: str, alias: str) -> bool:

@@ -123,6 +123,7 @@ class _Engine:
         self.momenta = torch.as_tensor(momenta, dtype=torch.float64, device=device).clone()
         self.forces = torch.zeros_like(self.positions)
         self.energy = torch.zeros(replicas, dtype=torch.float64, device=device)
+        self.forces_spread: Tensor | None = None  # of a committee, at the atom where it is largest, (R',) eV/Å
         self.masses = torch.as_tensor(atomic_masses[start.atomic_numbers], dtype=torch.float64, device=device)[:, None]
         self.integrator = Integrator(thermostat, timestep_fs, self.masses, replicas)
         self.monitor = FailureMonitor(start, replicas, limits, device)
@@ -133,7 +134,7 @@ class _Engine:
         self.last_positions = np.tile(start.positions, (replicas, 1, 1))
         self.last_momenta = momenta.copy()
         self.sampled_steps: list[int] = []
-        self.samples: list[Tensor] = []  # (2, R) each: temperature, potential energy
+        self.samples: list[Tensor] = []  # (2, R) each: temperature, potential energy; (3, R) with the spread of forces
         self.snapshots: list[list[Snapshot]] = [[] for _ in range(replicas)]
 
     def step(self, step: int) -> None:
@@ -154,6 +155,8 @@ class _Engine:
         prediction = predict_in_parts(self.model, graph, self.max_atoms)
         self.energy = prediction.energy.double()
         self.forces = prediction.forces.double().reshape(self.positions.shape)
+        if prediction.forces_spread is not None:
+            self.forces_spread = prediction.forces_spread.reshape(self.positions.shape[:2]).amax(dim=1)
         self.monitor.prediction(step, self.energy, self.forces)
         if step == 0:
             self.check_motion(step)
@@ -170,9 +173,10 @@ class _Engine:
         return kinetic_temperature(self.momenta, self.masses).flatten()
 
     def sample(self, step: int) -> None:
-        """Add temperature and potential energy to the traces."""
-        values = self.energy.new_full((2, len(self.reason)), torch.nan)
-        now = torch.stack([self.temperature(), self.energy])
+        """Add temperature, potential energy and, of a committee, the spread of forces to the traces."""
+        spread = [] if self.forces_spread is None else [self.forces_spread]
+        now = torch.stack([self.temperature(), self.energy, *spread])
+        values = now.new_full((len(now), len(self.reason)), torch.nan)
         values[:, torch.as_tensor(self.alive, device=values.device)] = now.where(~self.monitor.failed, torch.nan)
         self.sampled_steps.append(step)
         self.samples.append(values)
@@ -208,7 +212,7 @@ class _Engine:
         self.drop_failed()
         self.last_step[self.alive] = n_steps
         self._keep_state(list(range(len(self.alive))))
-        traces = torch.stack(self.samples).cpu().numpy()  # (K, 2, R)
+        traces = torch.stack(self.samples).cpu().numpy()  # (K, 2 or 3, R)
         return Trajectories(
             last_step=self.last_step,
             reason=self.reason,
@@ -218,6 +222,7 @@ class _Engine:
             positions=self.last_positions,
             momenta=self.last_momenta,
             snapshots=self.snapshots,
+            forces_spread=None if self.forces_spread is None else traces[:, 2],
         )
 
     def _keep_state(self, indices: list[int]) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from mlip_sweep.data.dataset import Dataset
@@ -18,10 +19,11 @@ from mlip_sweep.measurement.dynamics.control import reference_control
 from mlip_sweep.measurement.dynamics.failure import Limits, check_start
 from mlip_sweep.measurement.dynamics.figures import survival_figure, temperature_figure
 from mlip_sweep.measurement.dynamics.protocol import MDProtocol, simulate, starting_geometry
+from mlip_sweep.measurement.dynamics.spread import spread_figure, spread_table, until_failure
 from mlip_sweep.measurement.dynamics.survival import Survival, survival
 from mlip_sweep.measurement.dynamics.trajectories import Trajectories, write_extxyz
 from mlip_sweep.measurement.evaluation import ForceField
-from mlip_sweep.measurement.interface import Measurement, Report
+from mlip_sweep.measurement.interface import ForceFieldMeasurement, Report
 from mlip_sweep.metrics import SET, Column, Metric
 from mlip_sweep.settings import settings
 
@@ -33,6 +35,10 @@ SURVIVAL_FRACTION: Final = "md_survival_fraction"
 DURATION: Final = "md_duration_ps"
 MEAN_TEMPERATURE: Final = "md_mean_temperature_K"  # over the second half of the duration
 CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the labelling method itself
+# Of a committee alone, at the atom where its members disagree most: in the median of the dynamics, and over replicas in
+# the last sample before they fail.
+FORCES_SPREAD: Final = "md_forces_spread_meV_A"
+FORCES_SPREAD_AT_FAILURE: Final = "md_forces_spread_at_failure_meV_A"
 
 
 def failures(reason: str) -> str:
@@ -45,8 +51,10 @@ def failures(reason: str) -> str:
 
 
 @settings
-class TimeToFailure(MDProtocol, Measurement):
+class TimeToFailure(MDProtocol, ForceFieldMeasurement):
     """Simulate replicas from the lowest-energy training geometry until they fail, and analyse when they do.
+
+    Of a committee, how the spread of its forces rises before replicas fail is told too (`dynamics.spread`).
 
     The settings that determine the experiment are those of `MDProtocol`; to these come:
 
@@ -85,6 +93,8 @@ class TimeToFailure(MDProtocol, Measurement):
         Metric(DURATION, "ps"),
         Metric(MEAN_TEMPERATURE, "K"),
         Metric(CONTROL_SURVIVAL),
+        Metric(FORCES_SPREAD, "meV/Å", headline="spread of the committee's forces: {:.3g} meV/Å"),
+        Metric(FORCES_SPREAD_AT_FAILURE, "meV/Å", headline="spread before a failure: {:.3g} meV/Å"),
         Metric(failures(SET), better="lower"),
     )
 
@@ -99,7 +109,9 @@ class TimeToFailure(MDProtocol, Measurement):
         check_start(start, self.limits(start))
 
     def records(self, name: str, dataset: Dataset) -> bool:
-        """Failures of the kinds that are looked for; the control where the reference is at hand."""
+        """Failures that are looked for; the control where the reference is at hand; of one potential no spread."""
+        if name in (FORCES_SPREAD, FORCES_SPREAD_AT_FAILURE):
+            return False
         if name == CONTROL_SURVIVAL:
             return bool(self.control_replicas) and dataset.reference is not None
         if name.startswith(failures("")):
@@ -133,6 +145,7 @@ class TimeToFailure(MDProtocol, Measurement):
                 "time_fs": trajectories.time_fs,
                 "temperature_K": trajectories.temperature,
                 "potential_energy_eV": trajectories.potential_energy,
+                **({} if trajectories.forces_spread is None else {"forces_spread_eV_A": trajectories.forces_spread}),
             },
             tables={
                 "replicas": pd.DataFrame(
@@ -166,6 +179,8 @@ class TimeToFailure(MDProtocol, Measurement):
             },
             notes=_notes(analysis, start, dataset, self),
         )
+        if trajectories.forces_spread is not None:
+            _add_spread(report, trajectories, trajectories.forces_spread, self.timestep_fs)
         if self.control_replicas and dataset.reference is not None:
             control = reference_control(
                 dataset, self.protocol, self.control_replicas, cache=Path(self.cache), progress=self.progress
@@ -178,6 +193,18 @@ class TimeToFailure(MDProtocol, Measurement):
                     "this system is no test of a model"
                 )
         return report
+
+
+def _add_spread(report: Report, trajectories: Trajectories, spread: NDArray[np.float64], timestep_fs: float) -> None:
+    """Add to a report how the spread of a committee, (K, R) eV/Å, rises before replicas fail."""
+    failed_at = np.where(trajectories.failed, trajectories.last_step * timestep_fs, np.nan)
+    aligned = until_failure(trajectories.time_fs, spread, failed_at)
+    typical = float(np.nanmedian(spread)) if np.isfinite(spread).any() else float("nan")
+    report.metrics[FORCES_SPREAD] = 1000.0 * typical
+    if not aligned.empty:
+        report.metrics[FORCES_SPREAD_AT_FAILURE] = 1000.0 * float(aligned.iloc[0].median())
+        report.tables["spread_before_failure"] = spread_table(aligned)
+        report.figures["spread_before_failure"] = spread_figure(aligned, typical)
 
 
 def _metrics(analysis: Survival, trajectories: Trajectories, protocol: MDProtocol, limits: Limits) -> dict[str, float]:

@@ -39,6 +39,7 @@ class Trajectories:
     | positions        | (R, A, 3) | Å, at the last step                                               |
     | momenta          | (R, A, 3) | ASE units, at the last step (before its second half if it failed) |
     | snapshots        | (R,)      | of each replica in order of time; empty where none were asked for |
+    | forces_spread    | (K, R)    | eV/Å, of a committee, at the atom where it is largest; else None  |
     """
 
     last_step: NDArray[np.int64]
@@ -49,6 +50,7 @@ class Trajectories:
     positions: NDArray[np.float64]
     momenta: NDArray[np.float64]
     snapshots: list[list[Snapshot]] = field(default_factory=list)
+    forces_spread: NDArray[np.float64] | None = None
 
     @property
     def failed(self) -> NDArray[np.bool_]:
