@@ -31,6 +31,7 @@ ORDER = [
 AT_HOME = {
     "nequip": {"models/nequip.py"},
     "mace": {"models/mace.py"},
+    "graph_pes": {"models/graph_pes_blocks.py", "models/schnet.py"},
     "e3nn": {"models/mace.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},

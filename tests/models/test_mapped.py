@@ -174,8 +174,8 @@ def test_what_is_unlike_is_named(architecture):
         check_alike(first, toy)
     with pytest.raises(InputError, match="without hyperparameters"):
         check_alike(toy, toy)
-    with pytest.raises(InputError, match="num_bessels=4 beside num_bessels=8"):
-        check_alike(first, small_model(architecture, ethanol_dataset(), **TINY[architecture], num_bessels=4))
+    with pytest.raises(InputError, match=r"cutoff=4\.0 beside cutoff=5\.0"):
+        check_alike(first, small_model(architecture, ethanol_dataset(), **TINY[architecture], cutoff=4.0))
     with pytest.raises(InputError, match="dtype=float32 beside dtype=float64"):
         check_alike(first, small_model(architecture, ethanol_dataset(), dtype="float32", **TINY[architecture]))
     wider, other = copy.deepcopy(second), copy.deepcopy(second)

@@ -23,6 +23,7 @@ PACKAGES = (
     "e3nn",
     "nequip",
     "mace-torch",
+    "graph-pes",
     "ase",
     "pytorch-lightning",
     "mlflow",
