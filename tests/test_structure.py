@@ -29,7 +29,8 @@ ORDER = [
     *("multirun", "run", "commands", "cli"),
 ]
 AT_HOME = {
-    "nequip": {"models/nequip.py"},
+    "nequip": {"models/nequip.py", "models/allegro.py"},
+    "allegro": {"models/allegro.py"},
     "mace": {"models/mace.py"},
     "graph_pes": {"models/graph_pes_blocks.py", "models/schnet.py"},
     "e3nn": {"models/mace.py", "models/e3nn_options.py"},

@@ -323,7 +323,7 @@ def test_an_architecture_can_be_asked_about_where_its_library_is_missing():
     targets = [model_config(name)["_target_"] for name in MODELS]
     script = f"""
 import sys
-for library in ("e3nn", "graph_pes", "mace", "nequip"):
+for library in ("allegro", "e3nn", "graph_pes", "mace", "nequip"):
     sys.modules[library] = None  # as if it were not there
 from mlip_sweep.models.checkpoint import architecture_of
 for target in {targets}:

@@ -353,7 +353,14 @@ def _fill(tensor: Tensor, value: float) -> Tensor:
     return torch.full_like(tensor, value)
 
 
+def _index_add(tensor: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """`aten::index_add`, whose rule to be mapped by takes the potentials one by one."""
+    along = index.reshape([-1 if axis == dim % source.dim() else 1 for axis in range(source.dim())])
+    return tensor.scatter_add(dim, along.expand(source.shape), source if alpha == 1 else alpha * source)
+
+
 _WITHOUT_RULE: dict[torch._ops.OpOverload, Callable[..., Tensor]] = {
     torch.ops.aten.copy.default: _copy,
     torch.ops.aten.fill.Scalar: _fill,
+    torch.ops.aten.index_add.default: _index_add,
 }

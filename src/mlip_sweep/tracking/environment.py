@@ -22,6 +22,7 @@ PACKAGES = (
     "torch",
     "e3nn",
     "nequip",
+    "nequip-allegro",
     "mace-torch",
     "graph-pes",
     "ase",
