@@ -167,9 +167,9 @@ def test_other_states_give_what_the_model_would_with_them(model):
             parameter.mul_(1.1)
     expected = model(batch)
     assert not torch.equal(expected.energy, before.energy)
-    for prediction in predictions:
-        assert torch.equal(prediction.energy, expected.energy)
-        assert torch.equal(prediction.forces, expected.forces)
+    for prediction in predictions:  # within rounding: which kernel torch takes depends on who asks for gradients
+        torch.testing.assert_close(prediction.energy, expected.energy, rtol=0, atol=1e-12)
+        torch.testing.assert_close(prediction.forces, expected.forces, rtol=0, atol=1e-12)
     with pytest.raises(KeyError, match="no_such_weight"):
         model.predict({"no_such_weight": torch.zeros(1)}, batch)
 

@@ -279,6 +279,7 @@ def written_out(
     fake = {name: shapes.from_tensor(state.detach()) for name, state in states.items()}
     with shapes:
         graph = make_fx(derive)(*fake.values(), *geometry)
+        _keep_dependence(graph.graph)
         names = _without_unused(graph, tuple(states))
         alone = [fake[name] for name in names]
         # In two steps: operations in place have no rule to be mapped by, and neither have two that they turn into.
@@ -293,6 +294,18 @@ def written_out(
     _free_sizes(mapped.graph)
     mapped.recompile()
     return mapped, names
+
+
+def _keep_dependence(graph: fx.Graph) -> None:
+    """Take `detach` from a graph, so that its outputs have all derivatives by the weights.
+
+    A derivative that reuses the result of its own operation, such as that of a square root, is written out with that
+    result detached, and would not be derived again by what the result depends on. The other ones are of geometries,
+    which do not depend on weights.
+    """
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
 
 
 def _without_unused(graph: fx.GraphModule, names: tuple[str, ...]) -> tuple[str, ...]:
