@@ -32,7 +32,7 @@ AT_HOME = {
     "nequip": {"models/nequip.py", "models/allegro.py"},
     "allegro": {"models/allegro.py"},
     "mace": {"models/mace.py"},
-    "graph_pes": {"models/graph_pes_blocks.py", "models/painn.py", "models/schnet.py"},
+    "graph_pes": {"models/graph_pes_blocks.py", "models/painn.py", "models/schnet.py", "models/tensornet.py"},
     "e3nn": {"models/mace.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},
