@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := nequip,mace,xtb,slurm,joblib,postgres,schedulefree,test
+EXTRAS := nequip,mace,allegro,graph-pes,xtb,slurm,joblib,postgres,schedulefree,test
 
 # uv does not read pip's settings: hand it the folder of wheels that pip was told of, if any.
 export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)

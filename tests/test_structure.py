@@ -29,8 +29,10 @@ ORDER = [
     *("multirun", "run", "commands", "cli"),
 ]
 AT_HOME = {
-    "nequip": {"models/nequip.py", "models/nequip_file.py"},
+    "nequip": {"models/nequip.py", "models/nequip_file.py", "models/allegro.py"},
+    "allegro": {"models/allegro.py"},
     "mace": {"models/mace.py", "models/mace_file.py"},
+    "graph_pes": {"models/graph_pes_blocks.py", "models/painn.py", "models/schnet.py", "models/tensornet.py"},
     "e3nn": {"models/mace.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},

@@ -63,7 +63,14 @@ def test_the_last_frame_of_a_failed_replica_says_why(tmp_path):
 
 def test_the_report_brings_a_file_a_replica_where_they_are_asked_for(tmp_path):
     data = dataset_of([frame_of(argon())])
-    settings = {"duration_ps": 0.01, "replicas": 2, "temperature_K": 100.0, "criteria": ["bond"], "max_bond_A": 50.0, "progress": False}
+    settings = {
+        "duration_ps": 0.01,
+        "replicas": 2,
+        "temperature_K": 100.0,
+        "criteria": ["temperature"],
+        "max_temperature_ratio": 1e6,
+        "progress": False,
+    }
     assert not TimeToFailure(**settings)(ARGON, data).files
     report = TimeToFailure(trajectory_every=5, **settings)(ARGON, data)
     assert list(report.files) == ["trajectories/replica_00.xyz", "trajectories/replica_01.xyz"]

@@ -90,6 +90,29 @@ def test_radial_networks_and_contractions(architecture):
     assert all(ratio.std() > 0.1 for ratio in scaled if ratio.shape[0] > 1)
 
 
+@pytest.mark.parametrize("architecture", [p for p in architectures() if p.values[0] == "allegro"])
+def test_paths_to_one_irrep_of_a_product_of_pairs_are_one_filter(architecture):
+    """Seen from the product's own output: a filter moves one channel of one irrep, and no other filter does."""
+    model = small_model(architecture, ethanol_dataset(), l_max=2, parity=True)
+    labels, sizes = labels_of(model, "irreps"), []
+    for name, product in model.named_modules():
+        if f"{name}.weights" not in labels:
+            continue
+        of = labels[f"{name}.weights"]
+        inputs = [torch.randn(5, product.mul, dim).double() for dim in (product.base_dim1, product.base_dim2)]
+        before, own = product(*inputs, torch.arange(5)).detach(), product.weights.detach().clone()
+        moved = torch.zeros(before.shape[1:], dtype=torch.int64)  # by how many filters
+        for one in of.unique():
+            product.weights.data = torch.where(of == one, own + 1.0, own)
+            channels, components = ((product(*inputs, torch.arange(5)) - before).abs().amax(dim=0) > 1e-9).nonzero().T
+            moved[channels, components] += 1
+            assert len(channels.unique()) == 1
+            assert any({*range(s.start, s.stop)} == set(components.tolist()) for s in product.irreps_out.slices())
+            sizes.append(int((of == one).sum()))
+        assert (moved == 1).all()
+    assert max(sizes) > 1
+
+
 @pytest.mark.parametrize("architecture", architectures())
 def test_other_normalizations_count_as_they_say(architecture):
     model = small_model(architecture, ethanol_dataset())

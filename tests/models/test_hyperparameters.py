@@ -8,7 +8,7 @@ from mlip_sweep.models.checkpoint import architecture_of, check_hyperparameters,
 from mlip_sweep.models.interface import SUPPLIED
 
 OPTIONAL = ("type_embed_num_features",)
-MAY_BE_0 = ("l_max", "max_L", "radial_mlp_depth")
+MAY_BE_0 = ("l_max", "max_L", "radial_mlp_depth", "mlp_depth")
 
 
 @pytest.fixture(params=MODELS)

@@ -12,6 +12,7 @@ from toys import LennardJones
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate, graph
 from mlip_sweep.errors import InputError
+from mlip_sweep.models.interface import Potential
 from mlip_sweep.models.mapped import Evaluation, check_alike, derive_together
 from mlip_sweep.models.rescaling import Rescaling
 
@@ -88,6 +89,24 @@ def test_each_has_the_numbers_that_it_has_alone_at_a_batch_of_its_own(architectu
     models = models_of(architecture)
     assert_as_alone(models, [batch_of(3), batch_of(1), batch_of(2, seed=4)], 1e-10)
     assert_as_alone(models[:2], [batch_of(4)] * 2, 1e-10)
+
+
+class Root(Potential):
+    """e_i = √(1 + w Σ_j |r_ij|²): a derivative that reuses its own result, and a sum by `index_add`."""
+
+    def __init__(self, w: float) -> None:
+        super().__init__(cutoff=5.0, atomic_numbers=[1, 6, 8], rescaling=Rescaling(1.0, [0.0] * 3), dtype="float64")
+        self.w = torch.nn.Parameter(torch.tensor([w], dtype=torch.float64))
+        self.hyperparameters = {"_target_": "Root"}
+
+    def atomic_energies(self, geometry):
+        squares = geometry.edge_vectors().square().sum(dim=1)
+        sums = squares.new_zeros(len(geometry.positions)).index_add(0, geometry.edge_index[1], squares)
+        return torch.sqrt(1 + self.w * sums)
+
+
+def test_saved_results_and_sums_by_index_are_as_alone():
+    assert_as_alone([Root(0.3), Root(0.7)], [batch_of(2), batch_of(2, seed=4)], 1e-12)
 
 
 @pytest.mark.parametrize("architecture", architectures())
@@ -174,8 +193,8 @@ def test_what_is_unlike_is_named(architecture):
         check_alike(first, toy)
     with pytest.raises(InputError, match="without hyperparameters"):
         check_alike(toy, toy)
-    with pytest.raises(InputError, match="num_bessels=4 beside num_bessels=8"):
-        check_alike(first, small_model(architecture, ethanol_dataset(), **TINY[architecture], num_bessels=4))
+    with pytest.raises(InputError, match=r"cutoff=4\.0 beside cutoff=5\.0"):
+        check_alike(first, small_model(architecture, ethanol_dataset(), **TINY[architecture], cutoff=4.0))
     with pytest.raises(InputError, match="dtype=float32 beside dtype=float64"):
         check_alike(first, small_model(architecture, ethanol_dataset(), dtype="float32", **TINY[architecture]))
     wider, other = copy.deepcopy(second), copy.deepcopy(second)

@@ -68,8 +68,11 @@ def check_installed(architecture: type[Potential]) -> None:
         InputError: Names the extra that brings it.
     """
     if architecture.library is not None and not is_installed(architecture):
-        extra = architecture.library.extra
-        raise InputError(f"model={extra}: its library is not installed; pip install 'mlip-sweep[{extra}]'")
+        library = architecture.library
+        raise InputError(
+            f"model: {architecture.__name__} needs {library.distribution}, which is not installed; "
+            f"pip install 'mlip-sweep[{library.extra}]'"
+        )
 
 
 def architecture_of(target: str) -> type[Potential]:

@@ -212,9 +212,8 @@ class Potential(nn.Module, ABC):
                 return derived
             # A shift is part of its edge's vector alone, so that the derivatives by the two are the same.
             of_edges = by_edge[0][:, :, None] * geometry.edge_vectors().detach()[:, None, :]  # (E, 3, 3)
-            receivers = geometry.edge_index[1][:, None].expand(-1, 9)  # `index_add` would be mapped one by one
-            sums = torch.zeros(len(positions), 9, dtype=of_edges.dtype, device=of_edges.device)
-            return *derived, sums.scatter_add(0, receivers, of_edges.flatten(1)).unflatten(1, (3, 3))
+            sums = torch.zeros(len(positions), 3, 3, dtype=of_edges.dtype, device=of_edges.device)
+            return *derived, sums.index_add(0, geometry.edge_index[1], of_edges)
 
     def predict(self, states: States, batch: GraphBatch, *, stress: bool | None = None) -> Prediction:
         """What the potential says of a batch under given states, through the compiled program where there is one.

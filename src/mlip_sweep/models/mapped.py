@@ -279,6 +279,7 @@ def written_out(
     fake = {name: shapes.from_tensor(state.detach()) for name, state in states.items()}
     with shapes:
         graph = make_fx(derive)(*fake.values(), *geometry)
+        _keep_dependence(graph.graph)
         names = _without_unused(graph, tuple(states))
         alone = [fake[name] for name in names]
         # In two steps: operations in place have no rule to be mapped by, and neither have two that they turn into.
@@ -293,6 +294,18 @@ def written_out(
     _free_sizes(mapped.graph)
     mapped.recompile()
     return mapped, names
+
+
+def _keep_dependence(graph: fx.Graph) -> None:
+    """Take `detach` from a graph, so that its outputs have all derivatives by the weights.
+
+    A derivative that reuses the result of its own operation, such as that of a square root, is written out with that
+    result detached, and would not be derived again by what the result depends on. The other ones are of geometries,
+    which do not depend on weights.
+    """
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
 
 
 def _without_unused(graph: fx.GraphModule, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -353,7 +366,14 @@ def _fill(tensor: Tensor, value: float) -> Tensor:
     return torch.full_like(tensor, value)
 
 
+def _index_add(tensor: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """`aten::index_add`, whose rule to be mapped by takes the potentials one by one."""
+    along = index.reshape([-1 if axis == dim % source.dim() else 1 for axis in range(source.dim())])
+    return tensor.scatter_add(dim, along.expand(source.shape), source if alpha == 1 else alpha * source)
+
+
 _WITHOUT_RULE: dict[torch._ops.OpOverload, Callable[..., Tensor]] = {
     torch.ops.aten.copy.default: _copy,
     torch.ops.aten.fill.Scalar: _fill,
+    torch.ops.aten.index_add.default: _index_add,
 }
