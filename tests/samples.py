@@ -61,6 +61,11 @@ def architectures() -> list:
     return _parameters(TINY)
 
 
+def main_architectures() -> list:
+    """NequIP and MACE: for what depends little on the architecture, and takes long."""
+    return _parameters(["nequip", "mace"])
+
+
 def _parameters(names) -> list:
     return [pytest.param(name, marks=_needs_library(architecture_class(name))) for name in names]
 

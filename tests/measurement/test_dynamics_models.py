@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.md.nvtberendsen import NVTBerendsen
-from samples import architectures, ethanol_dataset, small_model
+from samples import ethanol_dataset, main_architectures, small_model
 
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import UNLIMITED
@@ -13,7 +13,7 @@ from mlip_sweep.measurement.dynamics.time_to_failure import SURVIVAL_FRACTION, T
 from mlip_sweep.models.calculator import PotentialCalculator
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_replicas_of_a_network_move_as_ase_moves_each(architecture):
     data = ethanol_dataset()
     model, start = small_model(architecture, data), starting_geometry(data)
@@ -29,7 +29,7 @@ def test_replicas_of_a_network_move_as_ase_moves_each(architecture):
     assert not found.failed.any()
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_networks_conserve_energy(architecture):
     data = ethanol_dataset()
     model, start = small_model(architecture, data), starting_geometry(data)
@@ -48,7 +48,7 @@ def test_networks_conserve_energy(architecture):
     assert np.ptp(found.potential_energy + kinetic, axis=0).max() < 0.05 * np.ptp(found.potential_energy, axis=0).min()
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_an_untrained_network_fails_the_protocol(architecture):
     data = ethanol_dataset()
     report = TimeToFailure(duration_ps=0.5, replicas=5, progress=False)(small_model(architecture, data), data)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from samples import architectures, ethanol_dataset, small_model
+from samples import ethanol_dataset, main_architectures, small_model
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import collate
@@ -59,7 +59,7 @@ def test_a_plane_holds_its_lines():
     np.testing.assert_allclose(surface.weighted(2.0, 3.0), 2 * surface.energy + 3 * surface.forces)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_splitting_batches_changes_nothing_and_the_centre_is_the_model(architecture):
     model, dataset = model_of(architecture), ethanol_dataset()
     whole, split = (LossEntropy(max_atoms=n, **SIZE)(model, dataset) for n in (4096, 20))
@@ -69,7 +69,7 @@ def test_splitting_batches_changes_nothing_and_the_centre_is_the_model(architect
     np.testing.assert_allclose(whole.arrays["forces"][:, 2], centre, rtol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_the_model_is_left_as_it_was_found(architecture):
     model = model_of(architecture)
     model.train()

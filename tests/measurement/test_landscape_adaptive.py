@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from samples import architectures, ethanol_dataset, small_model
+from samples import ethanol_dataset, main_architectures, small_model
 
 from mlip_sweep.data.datamodule import graphs_of
 from mlip_sweep.data.graphs import batches, collate
@@ -76,7 +76,7 @@ def both(model, data, settings=SETTINGS, full=None):
     [(True, 0.2), (True, 1.0), (True, 10.0), (False, 1.0)],
     ids=["sharp", "trained", "flat", "untrained"],
 )
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_the_entropy_is_that_of_the_full_landscape(architecture, trained, hotness):
     model, data, full = model_and_data(architecture, trained)
     settings = EntropySettings(0.004 * hotness, 0.040 * hotness)
@@ -163,7 +163,7 @@ def test_directions_are_added_until_the_entropy_is_certain():
     np.testing.assert_array_equal(curves, curves_all[: len(curves)])  # those that were there are not changed
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_a_quick_estimate_is_the_same_measurement_and_leaves_no_trace(architecture):
     dataset, model = ethanol_dataset(), small_model(architecture, ethanol_dataset(), dtype="float32")
     model.train()

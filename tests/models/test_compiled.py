@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from samples import TINY, architectures, ethanol_dataset, ethanol_frames, small_model
+from samples import TINY, architectures, ethanol_dataset, ethanol_frames, main_architectures, small_model
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mlip_sweep.data.graphs import collate, graph
@@ -35,7 +35,7 @@ def gradients(model, batch):
     return gradient
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_the_same_numbers_and_gradients_for_any_batch(architecture):
     model, eager = tiny(architecture), tiny(architecture)
     assert compile_potential(model, batch_of(3), training=True, backend=QUICK) > 0

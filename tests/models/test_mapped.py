@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from samples import TINY, architectures, copper_frame, ethanol_dataset, ethanol_frames, small_model
+from samples import TINY, architectures, copper_frame, ethanol_dataset, ethanol_frames, main_architectures, small_model
 from toys import LennardJones
 
 from mlip_sweep.data.dataset import Dataset
@@ -109,12 +109,12 @@ def test_saved_results_and_sums_by_index_are_as_alone():
     assert_as_alone([Root(0.3), Root(0.7)], [batch_of(2), batch_of(2, seed=4)], 1e-12)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_single_precision_agrees_to_rounding(architecture):
     assert_as_alone(tiny_models(architecture, dtype="float32"), [batch_of(3)] * 3, 1e-5)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_one_alone_and_batches_of_any_size(architecture):
     (frame,) = ethanol_frames(1)
     atom = dataclasses.replace(
@@ -135,7 +135,7 @@ def test_atoms_that_see_their_own_images(architecture):
         assert_as_alone(models, [graph(frame, 5.0)] * 2, 1e-10, virials=virials)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_none_depends_on_the_others(architecture):
     models, batches = tiny_models(architecture), [batch_of(2)] * 3
     for model in models:
@@ -157,7 +157,7 @@ def test_none_depends_on_the_others(architecture):
     assert not torch.isfinite(together(models, batches)[0][0]).any()
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_weights_are_those_of_the_moment_or_those_that_are_given(architecture):
     models, batches = tiny_models(architecture), [batch_of(2)] * 3
     before = together(models, batches)
@@ -184,7 +184,7 @@ def test_weights_are_those_of_the_moment_or_those_that_are_given(architecture):
         together(models, batches)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_what_is_unlike_is_named(architecture):
     first, second = tiny_models(architecture, count=2)
     check_alike(first, second)

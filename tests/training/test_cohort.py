@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
-from samples import architectures, copper_frame, ethanol_dataset, small_model
+from samples import copper_frame, ethanol_dataset, main_architectures, small_model
 from test_fit import RECIPES, recipe, settings
 
 from mlip_sweep import clock
@@ -49,7 +49,7 @@ def together(works):
     return [member.error or member.result for member in members]
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_a_member_equals_the_run_alone_whatever_the_others_do(architecture, tmp_path):
     """Other seeds, optimisers, averagings, weight cycles, rescalings and numbers of epochs in one cohort."""
     # What one architecture shows of all recipes, the other need not show again: each step of MACE costs three.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.trainer.connectors.callback_connector import _CallbackConnector
-from samples import architectures, ethanol_dataset, small_model
+from samples import architectures, ethanol_dataset, main_architectures, small_model
 
 from mlip_sweep.config import TrainerSettings
 from mlip_sweep.data.datamodule import evaluation_loader, graphs_of
@@ -101,7 +101,7 @@ def validation_loss(model) -> float:
     return float(errors.values["energy"] + 1000.0 * errors.values["forces"])
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_training_lowers_the_loss(architecture, tmp_path):
     untrained = validation_loss(small_model(architecture, ethanol_dataset()))
     model, _ = train(tmp_path, architecture=architecture)
