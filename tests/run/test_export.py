@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from ase.build import molecule
-from samples import TINY, architectures, ethanol_dataset, installed_architectures, small_model
+from samples import TINY, ethanol_dataset, installed_architectures, main_architectures, small_model
 
 from mlip_sweep import cli
 from mlip_sweep.models import checkpoint, library_files
 from mlip_sweep.models.calculator import PotentialCalculator
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", main_architectures())
 def test_a_potential_leaves_and_comes_back(architecture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (library,) = [name for name in library_files.LIBRARIES if architecture.startswith(name)]

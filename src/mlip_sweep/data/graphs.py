@@ -61,6 +61,7 @@ class GraphBatch:
     | energy         | (S,)      | float64 | eV, or None                                      |
     | forces         | (N, 3)    | float64 | eV/Å, or None                                    |
     | stress         | (S, 3, 3) | float64 | eV/Å³, NaN where a system has none, or None      |
+    | stressed       | (L,)      | int64   | systems that have a stress, None where all or no |
     | weight         | (S,)      | float64 | of squared errors in training, None where all 1  |
 
     The vector of an edge is positions[receiver] - positions[sender] + edge_shift @ cell.
@@ -75,6 +76,7 @@ class GraphBatch:
     energy: Tensor | None = None
     forces: Tensor | None = None
     stress: Tensor | None = None
+    stressed: Tensor | None = None  # kept, since to look for them would wait for the device
     weight: Tensor | None = None
 
     @property
@@ -132,7 +134,6 @@ class GraphBatch:
         for first, last in zip(bounds, [*bounds[1:], self.n_systems], strict=True):
             atoms = slice(ends[first - 1] if first else 0, ends[last - 1])
             edges = ((of_edge >= first) & (of_edge < last)).nonzero()[:, 0]
-            stress = None if self.stress is None else self.stress[first:last]
             parts.append(
                 GraphBatch(
                     positions=self.positions[atoms],
@@ -143,8 +144,8 @@ class GraphBatch:
                     system=self.system[atoms] - first,
                     energy=None if self.energy is None else self.energy[first:last],
                     forces=None if self.forces is None else self.forces[atoms],
-                    stress=None if stress is None or stress.isnan().all() else stress,
                     weight=None if self.weight is None else self.weight[first:last],
+                    **_stresses(None if self.stress is None else self.stress[first:last]),
                 )
             )
         return parts
@@ -224,6 +225,16 @@ def graph(frame: Frame, cutoff: float) -> GraphBatch:
     )
 
 
+def _stresses(labels: Tensor | None) -> dict[str, Tensor | None]:
+    """The fields of a batch that say its stresses, from (S, 3, 3) labels that are NaN where there is none."""
+    if labels is None:
+        return {"stress": None, "stressed": None}
+    labelled = (~labels[:, 0, 0].isnan()).nonzero()[:, 0]
+    if not len(labelled):
+        return {"stress": None, "stressed": None}
+    return {"stress": labels, "stressed": None if len(labelled) == len(labels) else labelled}
+
+
 def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
     """Join batches into one, in order.
 
@@ -251,8 +262,8 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
         system=torch.cat([g.system + int(n) for g, n in zip(graphs, systems[:-1], strict=True)]),
         energy=labels("energy"),
         forces=labels("forces"),
-        stress=some("stress", lambda g: torch.full_like(g.cell, torch.nan)),
         weight=some("weight", lambda g: g.cell.new_ones(g.n_systems)),
+        **_stresses(some("stress", lambda g: torch.full_like(g.cell, torch.nan))),
     )
 
 

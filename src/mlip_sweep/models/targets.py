@@ -57,8 +57,8 @@ def _force_components(prediction: Prediction, batch: GraphBatch) -> Tensor:
 def _stress_components(prediction: Prediction, batch: GraphBatch) -> Tensor:
     if batch.stress is None or prediction.stress is None:
         raise ValueError("this batch has no stress, or none was predicted")
-    labelled = ~batch.stress[:, 0, 0].isnan()
-    return (prediction.stress[labelled] - batch.stress[labelled]).flatten()
+    difference = prediction.stress - batch.stress
+    return (difference if batch.stressed is None else difference[batch.stressed]).flatten()
 
 
 def _systems(batch: GraphBatch) -> Tensor:
@@ -70,8 +70,7 @@ def _systems_of_forces(batch: GraphBatch) -> Tensor:
 
 
 def _systems_of_stresses(batch: GraphBatch) -> Tensor:
-    labelled = _systems(batch) if batch.stress is None else _systems(batch)[~batch.stress[:, 0, 0].isnan()]
-    return labelled.repeat_interleave(9)
+    return (_systems(batch) if batch.stressed is None else batch.stressed).repeat_interleave(9)
 
 
 ENERGY: Final = Quantity("energy", "eV/atom", "meV/atom", "meV_atom", "(S,)", _energy_per_atom, _systems)
