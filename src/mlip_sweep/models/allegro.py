@@ -7,14 +7,14 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.models.build_context import build_context
 from mlip_sweep.models.e3nn_options import eager_e3nn
-from mlip_sweep.models.interface import Cutoff, Library, Potential
+from mlip_sweep.models.interface import Cutoff, Library
+from mlip_sweep.models.nequip import NequIPNetwork
 from mlip_sweep.models.rescaling import Rescaling
 
 
-class Allegro(Potential):
+class Allegro(NequIPNetwork):
     """Equivariant features of pairs, `num_layers` deep: an atom's energy depends on nothing beyond its own neighbours.
 
     Args:
@@ -94,21 +94,6 @@ class Allegro(Potential):
                 avg_num_neighbors=avg_num_neighbors,
                 do_derivatives=False,
             )
-
-    def atomic_energies(self, geometry: Geometry) -> Tensor:
-        """Energies of atoms in the network's units, (N,)."""
-        from nequip.data import AtomicDataDict
-
-        output = self.network(
-            {
-                AtomicDataDict.POSITIONS_KEY: geometry.positions,
-                AtomicDataDict.ATOM_TYPE_KEY: self.elements(geometry),
-                # nequip's first row is the centre that receives, and its vectors run from row 0 to row 1.
-                AtomicDataDict.EDGE_INDEX_KEY: geometry.edge_index.flip(0),
-                AtomicDataDict.EDGE_VECTORS_KEY: -geometry.edge_vectors(),
-            }
-        )
-        return output[AtomicDataDict.PER_ATOM_ENERGY_KEY].squeeze(-1)
 
     def filter_layout(self, parameter: Tensor, module: nn.Module, key: str) -> Tensor:
         """As for any architecture; a tensor product keeps (channel, path), and paths to one irrep feed one output."""

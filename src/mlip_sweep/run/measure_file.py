@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep import clock
-from mlip_sweep.config import config_folder, parse
+from mlip_sweep.config import parse
 from mlip_sweep.data.checksums import data_checksum, file_checksum
 from mlip_sweep.data.sources import check_sources
 from mlip_sweep.errors import InputError
@@ -17,7 +15,7 @@ from mlip_sweep.measurement.chosen import check_measurements, measurements_of
 from mlip_sweep.metrics import wall_time
 from mlip_sweep.models import library_files
 from mlip_sweep.run.plan import checked_call
-from mlip_sweep.run.remeasure import measure_on
+from mlip_sweep.run.remeasure import composed, measure_on
 from mlip_sweep.tracking.run import flatten, record
 from mlip_sweep.training.metrics import PARAMETERS
 
@@ -117,11 +115,7 @@ def measured_config(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, 
                 f"{override}: a model of a file is measured, not trained; write overrides of {', '.join(GROUPS)}, such "
                 "as measurement=paper or dataset.temperature=300"
             )
-    try:
-        with initialize_config_dir(config_dir=str(config_folder("conf")), version_base="1.3"):
-            cfg = compose("run", overrides=list(overrides), return_hydra_config=True)
-    except HydraException as error:
-        raise InputError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from None
+    cfg = composed(overrides)
     parse(cfg)
     check_sources(cfg.dataset)
     choices = cfg.hydra.runtime.choices

@@ -214,10 +214,19 @@ def measurement_config(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictC
                 f"{override}: only `measurement` can change, the rest is what the run was; write measurement=paper, "
                 "or measurement.landscape.directions=20"
             )
-    try:
-        with initialize_config_dir(config_dir=str(config_folder("conf")), version_base="1.3"):
-            fresh = compose("run", overrides=list(overrides), return_hydra_config=True)
-    except HydraException as error:
-        raise InputError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from None
+    fresh = composed(overrides)
     result.measurement = fresh.measurement
     return result, {"measurement": str(fresh.hydra.runtime.choices.measurement)}
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The config of a run with some overrides, and Hydra's own part of it.
+
+    Raises:
+        InputError: an override does not compose.
+    """
+    try:
+        with initialize_config_dir(config_dir=str(config_folder("conf")), version_base="1.3"):
+            return compose("run", overrides=list(overrides), return_hydra_config=True)
+    except HydraException as error:
+        raise InputError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from None
