@@ -4,6 +4,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
@@ -141,6 +142,22 @@ def test_the_kept_weights_are_those_that_were_scored(name, architecture, tmp_pat
     assert kept.validation_loss == min(late)
     assert kept.epoch == watch.validation.index(kept.validation_loss)
     assert validation_loss(model) == pytest.approx(kept.validation_loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE])
+def test_a_cosine_rises_and_falls_leaves_a_stage_its_rate_and_is_resumed(architecture, tmp_path):
+    schedule = {"schedule": "cosine", "warmup_epochs": 2}
+    falling = [0.01 + 0.99 * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch in range(6)]  # after two of eight epochs
+    expected = 0.01 * np.array([1 / 3, 2 / 3, *falling])
+    watch, staged = Watch(), Watch()
+    whole, _ = train(tmp_path / "whole", architecture=architecture, callbacks=[watch], **schedule)
+    np.testing.assert_allclose(watch.rates, expected)
+    train(tmp_path / "staged", "weight_cycle", architecture, callbacks=[staged], **schedule)
+    np.testing.assert_allclose(staged.rates, [*expected[:4], *[0.002] * 4])
+    with pytest.raises(LostNodeError):
+        train(tmp_path / "broken", architecture=architecture, callbacks=[Interrupt(3)], **schedule)
+    resumed, _ = train(tmp_path / "broken", architecture=architecture, **schedule)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE])
