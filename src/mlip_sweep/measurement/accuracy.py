@@ -248,18 +248,25 @@ def _tables_of_parts(
             row = {"set": label, "element": chemical_symbols[number], "atoms": int((numbers == number).sum())}
             by_element.append(row | _statistics(chosen))
         types = sorted({frame.config_type for frame in frames})
+        systems = _systems_of(errors, graphs) if len(types) > 1 else {}
         for kind in types if len(types) > 1 else ():
-            chosen = _of_frames(errors, graphs, [frame.config_type == kind for frame in frames])
+            chosen = _of_frames(errors, systems, [frame.config_type == kind for frame in frames])
             row = {"set": label, "config_type": kind or "(none)", "frames": len(chosen[ENERGY.name])}
             by_type.append(row | _statistics(chosen))
     tables = {"errors_by_element": by_element, "errors_by_config_type": by_type}
     return {name: pd.DataFrame(rows) for name, rows in tables.items() if rows}
 
 
-def _of_frames(errors: Errors, graphs: Sequence[GraphBatch], chosen: Sequence[bool]) -> Errors:
-    """The errors on some of the graphs; no stress where none of them has a label of it."""
-    batch, each = collate(graphs), np.array(chosen)
-    parts = {name: values[each[QUANTITIES[name].systems(batch).numpy()]] for name, values in errors.items()}
+def _systems_of(errors: Errors, graphs: Sequence[GraphBatch]) -> dict[str, NDArray[np.int64]]:
+    """Which of the graphs each error is on, by name of the quantity."""
+    batch = collate(graphs)
+    return {name: QUANTITIES[name].systems(batch).numpy() for name in errors}
+
+
+def _of_frames(errors: Errors, systems: Mapping[str, NDArray[np.int64]], chosen: Sequence[bool]) -> Errors:
+    """The errors on some of the frames; no stress where none of them has a label of it."""
+    each = np.array(chosen)
+    parts = {name: values[each[systems[name]]] for name, values in errors.items()}
     return {name: values for name, values in parts.items() if len(values)}
 
 
