@@ -96,7 +96,7 @@ def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
     alone = mlip_sweep(folder, "seed=0,1", *MODEL, "tracking.experiment=alone")
     assert alone.returncode == 0, alone.stderr
     runs, expected = read_runs(URI, "together"), read_runs(URI, "alone")
-    assert sorted(runs["status"]) == ["FAILED"] * 2 + ["FINISHED"] * 2
+    assert sorted(runs["status"]) == ["FAILED"] * 2 + ["FINISHED"] * 2, done.stderr
     assert len(expected) == 2
     by_seed = {run["params"]["seed"]: run for _, run in runs[runs["status"] == "FINISHED"].iterrows()}
     for _, run in expected.iterrows():

@@ -1,14 +1,18 @@
 """The data of a run, as MLflow's column "Dataset" and its searches know it."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 from samples import ethanol_frames
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.tracking import store
 from mlip_sweep.tracking.inputs import dataset_inputs
+from mlip_sweep.tracking.outbox import _input
 from mlip_sweep.tracking.run import record
 
 FRAMES = ethanol_frames(6)
@@ -43,6 +47,44 @@ def test_each_set_of_frames_is_an_input_of_its_run(uri):
     }
     assert profiles["training", "ethanol"] == {"frames": 3, "atoms": 27, "elements": "H C O"}
     assert json.loads(inputs["training", "ethanol"].source) == {"uri": "train.xyz; hot.xyz"}
+
+
+@contextmanager
+def just_before(write):
+    """In between a look into the store and what is written after it, something else is written."""
+    done = []
+
+    def come_first(*_):
+        if not done:
+            done.append(True)
+            write()
+
+    event.listen(Session, "before_flush", come_first)
+    yield
+    event.remove(Session, "before_flush", come_first)
+    assert done
+
+
+def test_another_run_may_record_the_same_data_at_the_same_moment(uri):
+    client = store.client(uri)
+    other = client.create_run(store.experiment_id(uri, "same moment")).info.run_id
+    inputs = [_input(one) for one in dataset_inputs(DATA)]
+    with (
+        record(uri=uri, experiment="same moment", name="run") as rec,
+        just_before(lambda: client.log_inputs(other, inputs)),
+    ):
+        rec.describe_data(DATA, "checksum")
+    assert {key: data.digest for key, data in inputs_of(uri, rec.run_id).items()} == {
+        key: data.digest for key, data in inputs_of(uri, other).items()
+    }
+    assert client.get_run(rec.run_id).info.status == "FINISHED"
+
+
+def test_two_runs_may_tag_their_new_experiment_at_the_same_moment(uri):
+    client = store.client(uri)
+    experiment_id = client.create_experiment("tagged twice")
+    with just_before(lambda: client.set_experiment_tag(experiment_id, store.KIND, store.TRAINING)):
+        assert store.experiment_id(uri, "tagged twice") == experiment_id
 
 
 def test_a_schema_tells_of_stresses_where_frames_have_them():

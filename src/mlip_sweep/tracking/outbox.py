@@ -203,7 +203,8 @@ def _write(client: "MlflowClient", run_id: str, call: dict[str, Any], folder: Pa
         case "folder":
             client.log_artifacts(run_id, str(folder / call["path"]), call["to"])
         case "inputs":
-            client.log_inputs(run_id, [_input(one) for one in call["values"]])
+            inputs = [_input(one) for one in call["values"]]
+            store.despite_others(lambda: client.log_inputs(run_id, inputs))
         case "model":
             return _log_model(client, run_id, folder / call["path"])
         case "end":

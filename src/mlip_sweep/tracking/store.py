@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -28,6 +28,8 @@ KIND = "mlflow.experimentKind"  # tag of an experiment: whether models are train
 TRAINING = "custom_model_development"  # "Machine learning" in the UI
 P = ParamSpec("P")
 T = TypeVar("T")
+TWICE = ("UNIQUE constraint", "duplicate key", "Duplicate entry")  # SQLite's words, PostgreSQL's, MySQL's
+TRIES = 5
 ANSWER_SECONDS = 60  # a busy server takes its time; one that is not there is refused at once
 
 
@@ -102,6 +104,29 @@ def asks_store(function: Callable[Concatenate[str, P], T]) -> Callable[Concatena
     return asked
 
 
+def despite_others(write: Callable[[], T]) -> T:
+    """Do a write of what other runs write too, such as a tag of their experiment, or the data that they share.
+
+    MLflow looks whether there is such a row, and inserts it if there is none. Of two runs that begin together both may
+    find none, and the second is refused; when it looks again, it finds the row of the first.
+
+    Args:
+        write: asks the store, and may do so again.
+
+    Raises:
+        mlflow.exceptions.MlflowException: The store refuses for another reason.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(TRIES - 1):
+        try:
+            return write()
+        except MlflowException as error:
+            if not any(words in str(error) for words in TWICE):
+                raise
+    return write()
+
+
 @cache
 def client(uri: str) -> "MlflowClient":
     """MLflow's client of a store that `prepare` has answered."""
@@ -134,7 +159,7 @@ def experiment_id(uri: str, name: str) -> str:
     if found is None or found.lifecycle_stage == "deleted":
         raise InputError(f"tracking.experiment={name!r} was deleted: restore it in MLflow, or choose another name")
     if KIND not in found.tags:
-        mlflow_client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
+        despite_others(partial(mlflow_client.set_experiment_tag, found.experiment_id, KIND, TRAINING))
     if uri.startswith(SQLITE):
         _make_artifact_folder(found.artifact_location)
     return str(found.experiment_id)
@@ -171,7 +196,7 @@ def offer_all_runs(uri: str, experiment_id: str) -> None:
 
 def save_view(uri: str, experiment_id: str, key: str, view: views.View) -> None:
     """Save a view of the run list in an experiment of a prepared store; one of the same key is replaced."""
-    views.save(client(uri), experiment_id, key, view)
+    despite_others(partial(views.save, client(uri), experiment_id, key, view))
 
 
 def view_page(uri: str, experiment_id: str, key: str) -> str | None:
