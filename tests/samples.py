@@ -81,7 +81,7 @@ def _order(name: str) -> tuple:
     return not name.startswith("nequip"), name
 
 
-_FILES = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+_FILES = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem != "pretrained")
 MODELS = sorted({str(sorted(model_config(name).items())): name for name in reversed(_FILES)}.values(), key=_order)
 # For one config of every architecture, changes that leave as little to compile as it allows.
 TINY = {

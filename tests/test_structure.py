@@ -33,7 +33,7 @@ AT_HOME = {
     "allegro": {"models/allegro.py"},
     "mace": {"models/mace.py", "models/mace_file.py"},
     "graph_pes": {"models/graph_pes_blocks.py", "models/painn.py", "models/schnet.py", "models/tensornet.py"},
-    "e3nn": {"models/mace.py", "models/e3nn_options.py"},
+    "e3nn": {"models/mace.py", "models/mace_file.py", "models/e3nn_options.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},
     "optuna": set(),  # it is at home in optuna_async

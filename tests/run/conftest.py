@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,11 @@ def files(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def composed(store_uri, files, request):
-    """A function from overrides to the config of a run of seconds, in an experiment of the test's own."""
+def composed_of_any(store_uri, files, request):
+    """A function from overrides, of which some choose a model, to the config of a run in an experiment of the test."""
     experiment = re.sub(r"\W+", "_", request.node.name)
-    tiny = [f"model.{name}={value}" for name, value in TINY["nequip"].items()]
     fixed = [
-        *("model=nequip", *tiny, "dataset=extxyz", f"dataset.train={files}/train.xyz", "trainer=cpu"),
-        "dataset.temperature=300",
+        *("dataset=extxyz", f"dataset.train={files}/train.xyz", "trainer=cpu", "dataset.temperature=300"),
         f"dataset.tests={{300K: {files}/cold.xyz, 1200K: {files}/hot.xyz}}",
         *("trainer.max_epochs=2", "trainer.checkpoint_every=1", "trainer.progress=false", "measurement=none"),
         *("objective=validation/loss", f"tracking.uri={store_uri}", f"tracking.experiment={experiment}"),
@@ -41,3 +40,11 @@ def composed(store_uri, files, request):
             return compose("run", overrides=[*fixed, *overrides])
 
     return compose_run
+
+
+@pytest.fixture
+def composed(composed_of_any):
+    """A function from overrides to the config of a run of seconds, of a NequIP."""
+    return partial(
+        composed_of_any, "model=nequip", *(f"model.{name}={value}" for name, value in TINY["nequip"].items())
+    )

@@ -159,6 +159,19 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
     return model.to(device).eval()
 
 
+def in_precision(model: Potential, dtype: str) -> Potential:
+    """The same potential made anew in another precision, in evaluation mode on the CPU.
+
+    Args:
+        model: With the hyperparameters to make it again.
+        dtype: "float32" or "float64".
+    """
+    blank = Rescaling(1.0, [0.0] * len(model.atomic_numbers))
+    again = _create({**model.hyperparameters, "dtype": dtype}, blank)
+    again.load_state_dict(model.state_dict())
+    return again.eval()
+
+
 def file_in(path: Path) -> Path:
     """The checkpoint that `load` reads.
 

@@ -29,8 +29,13 @@ UNPICKLED = (
 )
 
 
-def check_library(file: Path, library: str | None) -> None:
+def check_library(file: Path, library: str | None, asked_by: str = "--unpickle ") -> None:
     """See that a file is there, and that its reader was told which library to open it by.
+
+    Args:
+        file: of a potential.
+        library: that wrote it.
+        asked_by: how a user names the library.
 
     Raises:
         InputError: it is not there, or nothing or nothing known was told.
@@ -38,7 +43,7 @@ def check_library(file: Path, library: str | None) -> None:
     if not file.is_file():
         raise InputError(f"{file}: no such file; give a .model of MACE, or a .nequip.zip or .ckpt of NequIP")
     if library not in LIBRARIES:
-        raise InputError(f"{file}: {UNPICKLED}: {' or '.join(f'--unpickle {name}' for name in LIBRARIES)}")
+        raise InputError(f"{file}: {UNPICKLED}: {' or '.join(f'{asked_by}{name}' for name in LIBRARIES)}")
 
 
 def read(file: Path, library: str, *, device: str = "cpu") -> "Potential":

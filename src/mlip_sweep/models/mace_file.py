@@ -5,56 +5,67 @@ so a network is made anew, by the library's constructor, and given all tensors o
 tensors are among them: the numbers are those of the version that wrote the file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.build_context import build_context
 from mlip_sweep.models.e3nn_options import eager_e3nn, pickles_of_any_e3nn
-from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.interface import Cutoff, Potential
 from mlip_sweep.models.mace import MACE, MACENetwork
 from mlip_sweep.models.rescaling import Rescaling
 
 ARCHITECTURE = MACE  # of what is written
 E0 = "atomic_energies_fn.atomic_energies"  # names of tensors of the library's module
+OWN = ("r_max", "atomic_numbers", "num_elements", "atomic_energies")  # arguments that a potential keeps by itself
+CLASSES = ("interaction_cls", "interaction_cls_first", "readout_cls")  # and kinds of the others
+ARRAYS = ("atomic_inter_scale", "atomic_inter_shift")
 SCALE, SHIFT = "scale_shift.scale", "scale_shift.shift"
 
 
 class MACEOfFile(MACENetwork):
-    """A MACE that the library's own training has made.
+    """A MACE that the library's own training has made, or that a training here has begun with.
 
     Its scale and shift stay in the network. Its energies of isolated atoms become the shift of each element, so that
     they are added in float64.
 
     Args:
-        config: what the library's constructor takes.
-        state: all parameters and buffers of the library's module, by name.
+        cutoff: Å.
+        constructor: what the library's constructor takes, as `_plain` writes it.
+        atomic_numbers: elements that it knows.
+        rescaling: a scale of 1, and the energies of isolated atoms.
         dtype: "float32" or "float64".
     """
 
-    def __init__(self, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], dtype: str) -> None:
-        numbers = [int(z) for z in config["atomic_numbers"]]
-        by_number = dict(zip(numbers, state[E0].double().reshape(-1).tolist(), strict=True))
-        if numbers != sorted(numbers):
-            raise InputError(f"its elements {numbers} are not sorted, as MACE's training leaves them")
-        super().__init__(
-            cutoff=float(config["r_max"]),
-            atomic_numbers=numbers,
-            rescaling=Rescaling(1.0, [by_number[z] for z in numbers]),
-            dtype=dtype,
-        )
+    weights_belong_to_e3nn = True
+    held_by_states = frozenset()
+
+    def __init__(
+        self,
+        *,
+        cutoff: Cutoff,
+        constructor: Mapping[str, Any],
+        atomic_numbers: Sequence[int],
+        rescaling: Rescaling,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(cutoff=cutoff, atomic_numbers=atomic_numbers, rescaling=rescaling, dtype=dtype)
         with build_context(0, dtype), eager_e3nn():
             from mace import modules
 
-            network = modules.ScaleShiftMACE(**config)
-        network.load_state_dict({**state, E0: torch.zeros_like(state[E0])})
-        self.network = network
-        self.hyperparameters = {name: str(value) for name, value in config.items() if name != "atomic_energies"}
+            self.network = modules.ScaleShiftMACE(
+                r_max=cutoff,
+                atomic_numbers=list(self.atomic_numbers),
+                num_elements=len(self.atomic_numbers),
+                atomic_energies=np.zeros(len(self.atomic_numbers)),
+                **_restored(constructor),
+            )
 
 
 def read(path: Path) -> Potential:
@@ -91,11 +102,23 @@ def read(path: Path) -> Potential:
         dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
         state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
         numbers = state["atomic_numbers"].tolist()
-        config = {**extract_config_mace_model(network), "heads": heads, "atomic_numbers": numbers}
+        config = {**extract_config_mace_model(network), "heads": heads}
     try:
-        return MACEOfFile(config, state, dtype).eval()
-    except (RuntimeError, InputError) as error:
+        if numbers != sorted(numbers):
+            raise InputError(f"its elements {numbers} are not sorted, as MACE's training leaves them")
+        hyperparameters = {
+            "cutoff": float(config["r_max"]),
+            "constructor": {name: _plain(name, value) for name, value in config.items() if name not in OWN},
+            "atomic_numbers": numbers,
+            "dtype": dtype,
+        }
+        energies = state[E0].double().reshape(-1).tolist()
+        model = MACEOfFile(**hyperparameters, rescaling=Rescaling(1.0, energies))
+        model.network.load_state_dict({**state, E0: torch.zeros_like(state[E0])})
+    except (RuntimeError, TypeError, InputError) as error:
         raise InputError(f"{path}: this MACE cannot be made again: {_line(error)}") from error
+    model.hyperparameters = {"_target_": f"{MACEOfFile.__module__}.{MACEOfFile.__name__}", **hyperparameters}
+    return model.eval()
 
 
 def write(model: MACE, path: Path) -> None:
@@ -130,6 +153,51 @@ class _MadeWhenOpened:
     def __reduce__(self) -> tuple[Any, ...]:
         load = partial(nn.Module.load_state_dict, assign=True)
         return self._make, (), self._state, None, None, load
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An argument of the library's constructor as YAML has it: classes and functions by name, irreps as text.
+
+    Raises:
+        InputError: it is nothing that can be made again.
+    """
+    from mace import modules
+
+    if name == "gate":
+        names = [key for key, function in modules.gate_dict.items() if function is value]
+        if not names:
+            raise InputError(f"{name}={value}: none of {', '.join(modules.gate_dict)}")
+        return names[0]
+    if isinstance(value, type):
+        return value.__name__
+    if name.endswith("irreps"):
+        return None if value is None else str(value)
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain("", one) for one in value]
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise InputError(f"{name}={type(value).__name__}: not known here")
+    return value
+
+
+def _restored(constructor: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_plain`, for all arguments."""
+    from mace import modules
+
+    from e3nn import o3  # isort: skip
+
+    made = dict(constructor)
+    for name, value in constructor.items():
+        if name == "gate":
+            made[name] = modules.gate_dict[value]
+        elif name.endswith("irreps") and value is not None:
+            made[name] = o3.Irreps(value)
+        elif name in CLASSES:
+            made[name] = getattr(modules.blocks, value)
+        elif name in ARRAYS:
+            made[name] = np.array(value)
+    return made
 
 
 def _line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mlip_sweep import clock
+from mlip_sweep.composition import TARGET
 from mlip_sweep.config import RunSettings, located, make, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
@@ -20,7 +21,7 @@ from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.rescaling import Rescaling
-from mlip_sweep.run.initial_weights import START, InitialWeights, architecture_of, initial_weights
+from mlip_sweep.run.initial_weights import InitialWeights, architecture_of, initial_weights
 from mlip_sweep.tracking.runs_of_config import config_checksum
 from mlip_sweep.training.averaging import WeightAverage
 from mlip_sweep.training.fit import Recipe, accelerator
@@ -131,10 +132,11 @@ def make_plan(cfg: DictConfig) -> Plan:
     accelerator(settings.trainer.accelerator)
     measurements = measurements_of(groups)
     check_objectives(settings.objectives, measurements)
-    checkpoint.check_hyperparameters(architecture_of(groups["model"]))
+    if groups["model"].get(TARGET):
+        checkpoint.check_hyperparameters(architecture_of(groups["model"]))
     weights = initial_weights(groups["model"], settings.tracking.uri)
     # As the record is to have it: with the checksum of the weights, and without a word where there are none.
-    groups = groups | {"model": architecture_of(groups["model"]) | ({START: weights.address} if weights else {})}
+    groups = groups | {"model": weights.model if weights else architecture_of(groups["model"])}
     loss, validation_loss = losses_of(groups["loss"])
     cycle = _made(groups["loss"].get("cycle"), "loss.cycle", WeightCycle)
     averaging = _made(groups["averaging"], "averaging", WeightAverage)
