@@ -89,7 +89,7 @@ def initial_weights(model: Mapping[str, Any], tracking_uri: str) -> InitialWeigh
             raise InputError(f"model.{UNPICKLE}={library}: give the file too, by model.{START}=FILE")
         if TARGET not in model:
             raise InputError(
-                f"model: a pretrained potential needs model.{START}, a run, a model or a file; or choose another one of "
+                f"model: a pretrained potential needs model.{START}, a run, a model or a file; or choose another of "
                 "conf/model"
             )
         return None
