@@ -2,11 +2,13 @@
 #
 #   TORCH=cpu|cu128|…   choose a build of PyTorch      make demo TORCH=cpu
 #   PYTHON=python3.12   choose an interpreter
+#   VENV=.venv-3.12     keep it elsewhere
+#   TESTS=tests/data    run a part of the tests
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := nequip,mace,allegro,graph-pes,xtb,slurm,joblib,postgres,schedulefree,test
+EXTRAS := nequip,mace,allegro,graph-pes,xtb,slurm,joblib,postgres,schedulefree,torch-sim,test
 
 # uv does not read pip's settings: hand it the folder of wheels that pip was told of, if any.
 export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
@@ -34,7 +36,7 @@ demo: setup ## eight small runs, measured and compared
 	@echo; echo "Browse the runs: make ui"
 
 test: setup ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 check: setup ## lint, format and types
 	$(BIN)/ruff check .

@@ -19,17 +19,14 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from ase.md.nvtberendsen import NVTBerendsen
 from numpy.typing import NDArray
-from torch import Tensor
-from torch_sim.models.interface import ModelInterface
-from torch_sim.neighbors import vesin_nl_ts
 
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.graphs import GraphBatch
 from mlip_sweep.measurement.dynamics.engine import molecular_dynamics
 from mlip_sweep.measurement.dynamics.failure import UNLIMITED
 from mlip_sweep.measurement.dynamics.integrators import Berendsen, Langevin, Thermostat
 from mlip_sweep.models.calculator import PotentialCalculator
 from mlip_sweep.models.interface import Potential
+from mlip_sweep.models.torch_sim_model import TorchSimModel
 
 TIME_CONSTANT_FS = 250.0
 
@@ -101,19 +98,21 @@ def ase_berendsen(task: Task, steps: int) -> float:
 def torch_sim_langevin(task: Task, steps: int) -> float:
     """All replicas at once by torch-sim's nvt_langevin, which finds neighbours anew at every step."""
     replicas = [task.atoms(k) for k in range(len(task.momenta))]
-    driven = TorchSimModel(task.model)
+    driven = TorchSimModel(task.model, compute_stress=False)
     state = torch_sim.io.atoms_to_state(replicas, driven.device, driven.dtype)
+    settings = {
+        "n_steps": steps,
+        "temperature": task.temperature_K,
+        "timestep": 0.001,  # ps
+        "gamma": torch.tensor(1.0 / (TIME_CONSTANT_FS * units.fs), dtype=driven.dtype),
+    }
+    if hasattr(torch_sim, "Integrator"):  # since 0.4
+        settings |= {"integrator": torch_sim.Integrator.nvt_langevin}
+        state.rng = 0
+    else:
+        settings |= {"integrator": torch_sim.nvt_langevin, "seed": 0}
     begin = time.perf_counter()
-    torch_sim.integrate(
-        state,
-        driven,
-        integrator=torch_sim.nvt_langevin,
-        n_steps=steps,
-        temperature=task.temperature_K,
-        timestep=0.001,  # ps
-        gamma=torch.tensor(1.0 / (TIME_CONSTANT_FS * units.fs), dtype=driven.dtype),
-        seed=0,
-    )
+    torch_sim.integrate(state, driven, **settings)
     return time.perf_counter() - begin
 
 
@@ -123,41 +122,6 @@ ENGINES: dict[str, Callable[[Task, int], float]] = {
     "mlip-sweep, Langevin": own_langevin,
     "torch-sim, Langevin": torch_sim_langevin,
 }
-
-
-class TorchSimModel(ModelInterface):
-    """A potential as torch-sim drives it: neighbours by its vesin list, system by system, as its own wrappers do.
-
-    Of its lists that is the fastest one for molecules; the batched `torch_nl_n2` takes twice as long.
-    """
-
-    def __init__(self, model: Potential) -> None:
-        super().__init__()
-        self.model = model
-        self._device = next(model.parameters()).device
-        self._dtype = torch.float64
-        self._compute_stress, self._compute_forces = False, True
-        self._cutoff = torch.tensor(model.cutoff)
-
-    def forward(self, state: Any, **_: Any) -> dict[str, Tensor]:
-        """Energy (S,) eV and forces (N, 3) eV/Å."""
-        cells = state.row_vector_cell  # (S, 3, 3)
-        edges, shifts, first = [], [], 0
-        for positions, cell in zip(state.positions.split(state.n_atoms_per_system.tolist()), cells, strict=True):
-            edge_index, shift = vesin_nl_ts(positions, cell, bool(state.pbc), self._cutoff)
-            edges.append(edge_index + first)
-            shifts.append(shift)
-            first += len(positions)
-        batch = GraphBatch(
-            positions=state.positions,
-            atomic_numbers=state.atomic_numbers.to(torch.int64),
-            edge_index=torch.cat(edges, dim=1),
-            edge_shift=torch.cat(shifts),
-            cell=cells,
-            system=state.system_idx,
-        )
-        prediction = self.model(batch)
-        return {"energy": prediction.energy, "forces": prediction.forces}
 
 
 def own_calculator(model: Potential, architecture: str, mode: str, example: Atoms) -> Calculator:

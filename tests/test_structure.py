@@ -34,6 +34,7 @@ AT_HOME = {
     "mace": {"models/mace.py", "models/mace_file.py"},
     "graph_pes": {"models/graph_pes_blocks.py", "models/painn.py", "models/schnet.py", "models/tensornet.py"},
     "e3nn": {"models/mace.py", "models/mace_file.py", "models/e3nn_options.py"},
+    "torch_sim": {"models/torch_sim_model.py"},
     "tblite": {"data/reference.py"},
     "mlflow": {"tracking/"},
     "optuna": set(),  # it is at home in optuna_async
