@@ -39,7 +39,7 @@ SMALL = [  # what makes the search of compose.yaml one of minutes; both architec
     "averaging=choice(none,ema)",
     "dataset.n_train=10",
     "trainer=cpu",
-    "trainer.max_epochs=2",
+    "trainer.max_epochs=4",  # the last of which is that of a cycle of weights
     "measurement=none",
 ]
 

@@ -23,6 +23,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from services import BIN, mlflow_server, postgres, workplace
 
+from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
+
 STUDY = "endurance"
 SHORT = [  # a training of seconds
     "model.num_features=4",
@@ -68,6 +70,7 @@ def counted(study: str, tracking: str, n_trials: int) -> Counts:
     recorded = Counter(run.data.tags.get("optuna.trial_number") for run in finished)
     seconds = max(t.datetime_complete.timestamp() for t in complete) - min(t.datetime_start.timestamp() for t in trials)
     told = {str(trial.number): trial.value for trial in complete}
+    values = [(run.data.tags["optuna.trial_number"], run.data.metrics[VALIDATION_LOSS_KEPT]) for run in finished]
     return {
         "trials in the study": (len(trials), n_trials),
         "complete": (len(complete), n_trials),
@@ -77,7 +80,9 @@ def counted(study: str, tracking: str, n_trials: int) -> Counts:
         "trials with two finished runs": (sum(n > 1 for n in recorded.values()), 0),
         "trials without a run": (len(told.keys() - recorded.keys()), 0),
         "values that differ": (
-            sum(run.data.metrics["validation/loss"] != told[run.data.tags["optuna.trial_number"]] for run in finished),
+            sum(
+                run.data.metrics[VALIDATION_LOSS_KEPT] != told[run.data.tags["optuna.trial_number"]] for run in finished
+            ),
             0,
         ),
         "left RUNNING": (sum(run.info.status == "RUNNING" for run in runs), 0),
