@@ -11,6 +11,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from samples import installed
 
+from mlip_sweep.data import stored_graphs
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.accuracy import rmse_forces
 from mlip_sweep.metrics import objective_metric, wall_time
@@ -84,6 +85,22 @@ def test_a_run_returns_what_it_recorded(composed, tmp_path):
         *("300K", "1200K", "train", "all_T", "high_T")
     ]
     assert context.endswith(" · frames: train 7, validation 1, 300K 8, 1200K 8")
+
+
+def test_a_set_whose_neighbour_lists_are_on_disk_gives_the_same_run(composed, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLIP_SWEEP_CACHE", str(tmp_path / "cache"))
+    target = "_target_: mlip_sweep.measurement.landscape.loss_entropy.LossEntropy"
+    landscape = f"+measurement.landscape={{{target}, directions: 2, points: 5, plane_points: 0}}"
+    cfg = composed(ACCURACY, landscape)
+    losses = []
+    for size in (stored_graphs.IN_MEMORY, 0):
+        monkeypatch.setattr(stored_graphs, "IN_MEMORY", size)
+        losses.append(run(cfg, tmp_path / f"{size}"))
+        assert (tmp_path / "cache" / "graphs").is_dir() == (size == 0)
+    assert losses[0] == losses[1]
+    first, second = (stored.metrics for stored in stored_runs(cfg.tracking.uri, cfg.tracking.experiment))
+    for name in ("loss_entropy", rmse_forces("1200K"), rmse_forces("train")):
+        assert first[name] == second[name]
 
 
 def test_measuring_again_repeats_the_numbers(composed, tmp_path):

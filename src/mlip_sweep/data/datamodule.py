@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.graphs import GraphBatch, batches, collate, graph
+from mlip_sweep.data.stored_graphs import StoredGraphs, fit_in_memory
 
 
 class SeededOrder(Sampler[int]):
@@ -37,15 +38,20 @@ class SeededOrder(Sampler[int]):
         return self.length
 
 
-def graphs_of(frames: Sequence[Frame], cutoff: float) -> list[GraphBatch]:
-    """One graph for each frame, in order, with edges between atoms nearer than `cutoff` (Å)."""
-    return [graph(frame, cutoff) for frame in frames]
+def graphs_of(frames: Sequence[Frame], cutoff: float) -> Sequence[GraphBatch]:
+    """One graph for each frame, in order, with edges between atoms nearer than `cutoff` (Å).
+
+    A list, or where the memory may not hold all edges, a `StoredGraphs` that reads them from a file.
+    """
+    if fit_in_memory(frames, cutoff):
+        return [graph(frame, cutoff) for frame in frames]
+    return StoredGraphs(frames, cutoff)
 
 
 def training_loader(graphs: Sequence[GraphBatch], batch_size: int, seed: int) -> DataLoader[GraphBatch]:
     """Batches of `batch_size` systems, in a new order each epoch; the last batch may be smaller."""
     return DataLoader(
-        list(graphs),  # type: ignore[arg-type]
+        graphs,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=SeededOrder(len(graphs), seed),
         collate_fn=collate,

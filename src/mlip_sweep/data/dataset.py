@@ -1,5 +1,6 @@
 """What a data set is made of: frames by split, and their graphs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Dataset:
     checksums: dict[str, str] = field(default_factory=dict)
     reference: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    _graphs: "dict[tuple[str, float], list[GraphBatch]]" = field(
+    _graphs: "dict[tuple[str, float], Sequence[GraphBatch]]" = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -62,11 +63,12 @@ class Dataset:
             raise SettingError(f"split={split}: dataset {self.name} has {', '.join(splits)}; choose one of these")
         return splits[split]
 
-    def graphs(self, split: str, cutoff: float) -> "list[GraphBatch]":
+    def graphs(self, split: str, cutoff: float) -> "Sequence[GraphBatch]":
         """One graph for each frame of a split, in order, with the labels of that split.
 
         Neighbour lists are searched for the first time that a split is asked for at a cutoff; whoever asks again gets
-        the same list, which nobody may change. It is kept as long as this object, and never pickled.
+        the same sequence, which nobody may change: a list, or of a large set, one that reads neighbour lists from a
+        file (`mlip_sweep.data.stored_graphs`). It is kept as long as this object, and never pickled.
 
         Args:
             split: "train", "train_clean", "validation", or the label of a test set.

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import overload
 
 import numpy as np
 import torch
@@ -209,8 +211,21 @@ def graph(frame: Frame, cutoff: float) -> GraphBatch:
     Raises:
         InputError: The cutoff is no length, the cell is flat, or there would be more edges than memory holds.
     """
+    return graph_with(frame, *edges_of(frame, cutoff))
+
+
+def edges_of(frame: Frame, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The edges of a frame, edge_index (2, E) and edge_shift (E, 3), as in `GraphBatch`.
+
+    Raises:
+        InputError: As `graph`.
+    """
     check_edges(frame, cutoff)
-    edge_index, edge_shift = neighbours(frame.positions, frame.cell, frame.pbc, cutoff)
+    return neighbours(frame.positions, frame.cell, frame.pbc, cutoff)
+
+
+def graph_with(frame: Frame, edge_index: NDArray[np.int64], edge_shift: NDArray[np.float64]) -> GraphBatch:
+    """One frame as a batch of one system, with edges that are known."""
     return GraphBatch(
         positions=torch.as_tensor(frame.positions, dtype=torch.float64),
         atomic_numbers=torch.as_tensor(frame.atomic_numbers, dtype=torch.int64),
@@ -267,20 +282,62 @@ def collate(graphs: Sequence[GraphBatch]) -> GraphBatch:
     )
 
 
-def batches(graphs: Sequence[GraphBatch], max_atoms: int = 4096) -> list[GraphBatch]:
+class Batches(Sequence[GraphBatch]):
+    """Batches that are put together where they are asked for, of graphs that the memory need not hold.
+
+    Args:
+        graphs: The graphs, in order.
+        parts: Which of them each batch holds.
+        device: Where batches go.
+    """
+
+    def __init__(self, graphs: Sequence[GraphBatch], parts: Sequence[range], device: torch.device | str) -> None:
+        self._graphs = graphs
+        self._parts = parts
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> GraphBatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Batches": ...
+    def __getitem__(self, index: int | slice) -> "GraphBatch | Batches":
+        """One batch, or those of a part of the parts."""
+        if isinstance(index, slice):
+            return Batches(self._graphs, self._parts[index], self._device)
+        return collate([self._graphs[place] for place in self._parts[index]]).to(self._device)
+
+
+def batches(
+    graphs: Sequence[GraphBatch], max_atoms: int = 4096, device: torch.device | str = "cpu"
+) -> Sequence[GraphBatch]:
     """Gather graphs, in order, into few batches of at most `max_atoms` atoms; a larger graph stands alone.
 
-    Batches are of like size: a last small one would cost nearly as much as a full one.
+    Batches are of like size: a last small one would cost nearly as much as a full one. They are made at once where the
+    graphs are in memory, and else where they are asked for.
+
+    Args:
+        graphs: A list, or `mlip_sweep.data.stored_graphs.StoredGraphs`.
+        max_atoms: Of a batch.
+        device: Where batches go.
     """
-    sizes = [one.positions.shape[0] for one in graphs]
+    in_memory = isinstance(graphs, list | tuple)
+    sizes = [len(one.positions) for one in graphs] if in_memory else graphs.sizes  # type: ignore[attr-defined]
     fewest = math.ceil(sum(sizes) / max_atoms)
     enough = min(max_atoms, math.ceil(sum(sizes) / max(fewest, 1)) + max(sizes, default=0) - 1)
-    gathered: list[list[GraphBatch]] = [[]]
-    size = 0
-    for one, atoms in zip(graphs, sizes, strict=True):
-        if gathered[-1] and size + atoms > enough:
-            gathered.append([])
+    starts, size = [0], 0
+    for place, atoms in enumerate(sizes):
+        if place > starts[-1] and size + atoms > enough:
+            starts.append(place)
             size = 0
-        gathered[-1].append(one)
         size += atoms
-    return [collate(part) for part in gathered if part]
+    parts = [range(first, last) for first, last in pairwise([*starts, len(sizes)]) if last > first]
+    gathered = Batches(graphs, parts, device)
+    return list(gathered) if in_memory else gathered
+
+
+def without_edges(graphs: Sequence[GraphBatch]) -> GraphBatch:
+    """The atoms and labels of all graphs as one batch that has no edges."""
+    return collate([replace(one, edge_index=one.edge_index[:, :0], edge_shift=one.edge_shift[:0]) for one in graphs])

@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.graphs import GraphBatch, batches, collate
+from mlip_sweep.data.graphs import GraphBatch, batches, without_edges
 from mlip_sweep.data.labels import temperature_of
 from mlip_sweep.measurement.accuracy_figures import parity_figure
 from mlip_sweep.measurement.evaluation import ForceField, device_of, evaluating
@@ -162,8 +162,8 @@ def predict(model: ForceField, graphs: Sequence[GraphBatch], max_atoms: int = 10
     device = device_of(model)
     energies, forces, stresses = [torch.zeros(0)], [torch.zeros(0, 3)], [torch.zeros(0, 3, 3)]
     with evaluating(model), torch.no_grad():
-        for batch in batches(graphs, max_atoms):
-            prediction = model(batch.to(device))
+        for batch in batches(graphs, max_atoms, device):
+            prediction = model(batch)
             stress = torch.full_like(batch.cell, torch.nan) if prediction.stress is None else prediction.stress
             energies.append(prediction.energy.cpu())
             forces.append(prediction.forces.cpu())
@@ -173,7 +173,7 @@ def predict(model: ForceField, graphs: Sequence[GraphBatch], max_atoms: int = 10
 
 def errors_of(prediction: Prediction, graphs: Sequence[GraphBatch]) -> Errors:
     """Errors of a prediction, as `predict` returns it, against the labels of the graphs."""
-    return {name: values.numpy() for name, values in residuals_of(prediction, collate(graphs)).items()}
+    return {name: values.numpy() for name, values in residuals_of(prediction, without_edges(graphs)).items()}
 
 
 def pools_of(dataset: Dataset) -> dict[str, list[str]]:
@@ -259,7 +259,7 @@ def _tables_of_parts(
 
 def _systems_of(errors: Errors, graphs: Sequence[GraphBatch]) -> dict[str, NDArray[np.int64]]:
     """Which of the graphs each error is on, by name of the quantity."""
-    batch = collate(graphs)
+    batch = without_edges(graphs)
     return {name: QUANTITIES[name].systems(batch).numpy() for name in errors}
 
 

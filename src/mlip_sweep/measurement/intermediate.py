@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 from pytorch_lightning.callbacks import Callback
 
 from mlip_sweep.data.dataset import Dataset
-from mlip_sweep.data.graphs import GraphBatch, batches
+from mlip_sweep.data.graphs import batches
 from mlip_sweep.measurement.evaluation import device_of, evaluating
 from mlip_sweep.measurement.landscape.learnt import at_minimum
 from mlip_sweep.measurement.landscape.loss_entropy import LossEntropy
@@ -90,9 +90,7 @@ class IntermediateLossEntropy(IntermediateValue):
     def of(self, trainer: pl.Trainer, module: TrainingModule, dataset: Dataset) -> float:
         """Of the weights as they stand."""
         device = device_of(module.model)
-        data: list[GraphBatch] = [
-            batch.to(device) for batch in batches(dataset.graphs("train", module.model.cutoff), self.max_atoms)
-        ]
+        data = batches(dataset.graphs("train", module.model.cutoff), self.max_atoms, device)
         measurement = LossEntropy(
             directions=self.directions, tolerance=TOLERANCE, seed=self.seed, plane_points=0, progress=False
         )

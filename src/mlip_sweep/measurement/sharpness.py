@@ -68,7 +68,7 @@ class Sharpness(Measurement):
     def __call__(self, model: Potential, dataset: Dataset) -> Report:
         """Measure a model, which is left as it was found."""
         device = device_of(model)
-        frames = [batch.to(device) for batch in batches(dataset.graphs("train", model.cutoff), self.max_atoms)]
+        frames = batches(dataset.graphs("train", model.cutoff), self.max_atoms, device)
         loss = weighted_loss({"energy": self.energy_weight, "forces": self.forces_weight}, "measurement.sharpness")
         here, gradient = loss_and_gradient(model, frames, loss)
         norm = _norm(gradient)

@@ -124,7 +124,7 @@ def build(plan: Plan, data: Data) -> Potential:
     )
     if plan.recipe.fit_energy_shift:
         device = model.rescaling.scale.device
-        fitted = shift_of(model, (batch.to(device) for batch in batches(graphs, settings.max_atoms)))
+        fitted = shift_of(model, batches(graphs, settings.max_atoms, device))
         add_shift(model, fitted)
         log.info("model.start: its energies were %.1f meV/atom off the new labels", 1000.0 * fitted.offset)
     return model

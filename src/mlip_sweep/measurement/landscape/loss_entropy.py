@@ -152,7 +152,7 @@ class LossEntropy(Measurement):
         """
         self.check(dataset)
         device = device_of(model)
-        data = [b.to(device) for b in batches(dataset.graphs(self.split, model.cutoff), self.max_atoms)]
+        data = batches(dataset.graphs(self.split, model.cutoff), self.max_atoms, device)
         directions = Directions(model, seed=self.seed, frozen=self.frozen, normalization=self.normalization)
         landscape = self._landscape(model, data, directions)
         surface = (

@@ -5,14 +5,16 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 
-from mlip_sweep.data.aluminium import Disorder, aluminium_emt, disordered_cell
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.consistency import check_consistency
+from mlip_sweep.data.metals import METALS, Disorder, disordered_cell, metal_emt
 from mlip_sweep.data.reference import reference_calculator, reference_versions
 from mlip_sweep.errors import InputError
 
 SMALL = {
     "name": "al",
+    "elements": ["Al"],
+    "lattice_constant": 4.0,
     "n_pool": 4,
     "n_validation": 2,
     "n_test": 2,
@@ -25,7 +27,7 @@ SMALL = {
 @pytest.fixture
 def aluminium(tmp_path):
     def make(**options):
-        return aluminium_emt(**{**SMALL, "seed": 0, "cache": tmp_path / "cache", **options})
+        return metal_emt(**{**SMALL, "seed": 0, "cache": tmp_path / "cache", **options})
 
     return make
 
@@ -64,7 +66,8 @@ def test_the_cache_gives_what_was_computed(aluminium, tmp_path):
 
 def test_cells_are_strained_lack_atoms_and_melt():
     def cells(temperature: float = 300.0, **settings) -> list[Atoms]:
-        how = Disorder(**{"repeat": (2, 2, 3), "strain": 0.0, "vacancy": 0.0, "molten": 0.0, "steps": 40} | settings)
+        still = {"strain": 0.0, "vacancy": 0.0, "molten": 0.0, "steps": 40}
+        how = Disorder(**{"elements": ["Al"], "lattice_constant": 4.0, "repeat": (2, 2, 3)} | still | settings)
         return [disordered_cell(temperature, how, np.random.default_rng(k)) for k in range(3)]
 
     whole = cells()
@@ -76,6 +79,23 @@ def test_cells_are_strained_lack_atoms_and_melt():
     # More disorder, more energy: of solid, of hot solid, of what was molten.
     energy = [np.mean([a.get_potential_energy() for a in c]) for c in (whole, cells(1500.0), cells(1500.0, molten=1.0))]
     assert energy[0] < energy[1] < energy[2]
+
+
+def test_cells_of_an_alloy_differ_in_what_they_are_made_of(aluminium):
+    data = aluminium(elements=["Cu", "Au"], lattice_constant=3.85, n_pool=8)
+    assert data.atomic_numbers == (29, 79)
+    shares = [np.mean(frame.atomic_numbers == 79) for frame in data.train]
+    assert len(set(shares)) > 2
+    assert 0.2 < np.mean(shares) < 0.8
+    atoms = [Atoms(symbol, calculator=EMT()) for symbol in ("Cu", "Au")]
+    assert list(data.isolated_atom_energies.values()) == pytest.approx([a.get_potential_energy() for a in atoms])
+    check_consistency(data.train, "alloy")
+
+
+def test_all_of_emts_metals_serve(aluminium):
+    data = aluminium(elements=METALS, n_pool=6, steps=1)
+    assert set(data.isolated_atom_energies) == {13, 28, 29, 46, 47, 78, 79}
+    assert len(data.atomic_numbers) > 3
 
 
 def test_stress_and_energy_of_strained_cells_belong_together(aluminium):
@@ -91,6 +111,10 @@ def test_stress_and_energy_of_strained_cells_belong_together(aluminium):
     ("options", "message"),
     [
         ({"repeat": [1, 1, 1]}, r"repeat=\[1, 1, 1\]: give three numbers"),
+        ({"elements": ["Al", "Fe"]}, r"elements=\['Al', 'Fe'\]: give some of EMT's Al, Ni, .*each once"),
+        ({"elements": ["Cu", "Cu"]}, r"elements=\['Cu', 'Cu'\]"),
+        ({"elements": []}, "elements"),
+        ({"lattice_constant": 0.4}, "lattice_constant=0.4"),
         ({"n_train": 5}, r"n_train=5: only 4 frames"),
         ({"test_temperatures": [300, 300.0]}, r"test_temperatures=\[300.0, 300.0\]: give each temperature once"),
     ],

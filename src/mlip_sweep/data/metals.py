@@ -1,7 +1,8 @@
-"""`dataset=aluminium_emt`: disordered aluminium in small periodic cells, labelled by ASE's EMT.
+"""`dataset=aluminium_emt` and `copper_gold_emt`: disordered metals in small periodic cells, labelled by ASE's EMT.
 
-A small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021), https://doi.org/10.1038/s41467-021-21376-0),
-whose cells are random too: strained, with vacancies, molten.
+Aluminium is a small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021),
+https://doi.org/10.1038/s41467-021-21376-0), whose cells are random too: strained, with vacancies, molten. An alloy has
+another composition in every cell.
 """
 
 import zlib
@@ -14,6 +15,7 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
+from ase.data import atomic_numbers
 from ase.md.langevin import Langevin
 from pydantic import Field, NonNegativeInt
 
@@ -30,9 +32,9 @@ from mlip_sweep.data.subsets import NO_NOISE, Noise
 from mlip_sweep.errors import SettingError
 from mlip_sweep.settings import Name, OnePath, checked_arguments, settings
 
-FORMAT = 2  # of the cached file, and of the way its contents are computed: raise it whenever either changes
+FORMAT = 3  # of the cached file, and of the way its contents are computed: raise it whenever either changes
 REFERENCE = {"method": "EMT"}
-LATTICE_CONSTANT = 4.0  # Å
+METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")  # EMT's: it has H, C, N and O "just for fun"
 MELT_K = 3000.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,6 +45,8 @@ class Disorder:
     """How the disordered cells are made.
 
     Attributes:
+        elements: The symbols of the metals. Of several, every site draws one, each as likely.
+        lattice_constant: Of the conventional fcc cell, Å.
         repeat: How often the primitive cell, of one atom, is repeated along each of its vectors.
         strain: Standard deviation of each component of the strain, without unit.
         vacancy: Share of the cells that lack an atom.
@@ -52,6 +56,8 @@ class Disorder:
         steps: Number of time steps at the temperature, and before that, where the cell is melted, at 3000 K.
     """
 
+    elements: Annotated[Sequence[str], Field(min_length=1)]
+    lattice_constant: Annotated[float, Field(gt=2, le=10)]
     repeat: Annotated[Sequence[Annotated[int, Field(ge=1, le=20)]], Field(min_length=3, max_length=3)] = (2, 2, 2)
     strain: Annotated[float, Field(ge=0, le=0.1)] = 0.02
     vacancy: Share = 0.25
@@ -61,12 +67,15 @@ class Disorder:
     steps: Count = 100
 
     def __post_init__(self) -> None:
+        unknown = [symbol for symbol in self.elements if symbol not in METALS]
+        if unknown or len(set(self.elements)) < len(self.elements):
+            raise SettingError(f"elements={list(self.elements)}: give some of EMT's {', '.join(METALS)}, each once")
         if max(self.repeat) == 1:
             raise SettingError(f"repeat={list(self.repeat)}: give three numbers from 1, not all of them 1")
 
 
 @checked_arguments
-def aluminium_emt(
+def metal_emt(
     *,
     name: Name,
     seed: NonNegativeInt,
@@ -80,7 +89,7 @@ def aluminium_emt(
     noise: Noise = NO_NOISE,
     **disorder: Any,
 ) -> Dataset:
-    """Periodic cells of aluminium, each at the end of a trajectory of its own, labelled by EMT.
+    """Periodic cells of a metal or an alloy, each at the end of a trajectory of its own, labelled by EMT.
 
     Args:
         name: The name of the data set.
@@ -113,7 +122,7 @@ def aluminium_emt(
         seed=seed,
         n_train=n_train,
         noise=noise,
-        isolated=isolated_atom_labels([13], REFERENCE["method"]),
+        isolated=isolated_atom_labels(map(atomic_numbers.__getitem__, cells.elements), REFERENCE["method"]),
         checksums=checksums,
         reference=REFERENCE,
     )
@@ -125,16 +134,18 @@ def disordered_cell(temperature: float, disorder: Disorder, rng: np.random.Gener
     Args:
         temperature: The temperature that the cell is held at, K.
         disorder: How the cell is made.
-        rng: The source of strain, vacancy, velocities and thermostat.
+        rng: The source of strain, vacancy, elements, velocities and thermostat.
 
     Returns:
         The cell with EMT as its calculator.
     """
-    atoms = bulk("Al", "fcc", a=LATTICE_CONSTANT).repeat(disorder.repeat)
+    atoms = bulk(disorder.elements[0], "fcc", a=disorder.lattice_constant).repeat(disorder.repeat)
     strain = rng.normal(0.0, disorder.strain, (3, 3))
     atoms.set_cell(atoms.cell @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
     if rng.random() < disorder.vacancy:
         del atoms[int(rng.integers(len(atoms)))]
+    if len(disorder.elements) > 1:
+        atoms.symbols = rng.choice(list(disorder.elements), len(atoms))
     atoms.calc = reference_calculator(REFERENCE)
     molten = rng.random() < disorder.molten
     for kelvin in (MELT_K, temperature) if molten else (temperature,):
