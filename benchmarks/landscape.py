@@ -2,11 +2,13 @@
 
     python benchmarks/landscape.py                              # ethanol by GFN2-xTB, the demo's models
     python benchmarks/landscape.py --xyz train_300K.xyz         # 3BPA, or any other frames
+    python benchmarks/landscape.py --compile                    # and by torch.compile, which takes minutes at first
     python benchmarks/landscape.py --architectures mace model.num_channels=32
 
 All evaluate the same trained model on the same training frames, along the same directions:
 
     adaptive          this project, as shipped: from the model to S
+    compiled          with --compile the same by torch.compile, as after a training by `trainer.compile=true`
     loss-landscapes   its linear_interpolation over the same grid, the metric being both RMSE of the same batches
     published         batches of one frame, and a pytorch_lightning Trainer.test for every point of the grid
 
@@ -18,8 +20,9 @@ grid (method=full), which is done once; the error of loss-landscapes' own curves
 import argparse
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +42,14 @@ from mlip_sweep.measurement.landscape.adaptive import SampledLandscape, sample_l
 from mlip_sweep.measurement.landscape.directions import Directions
 from mlip_sweep.measurement.landscape.entropy import Entropy, EntropySettings, entropy_of
 from mlip_sweep.measurement.landscape.grid import Displacements, LineLosses, evaluate_lines, grid
+from mlip_sweep.models.compiled import compile_potential
 from mlip_sweep.models.interface import Potential, Prediction
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.training.lightning_messages import fewer_messages
 from mlip_sweep.training.loss import MeanSquares
 
 SETTINGS = EntropySettings()
+OWN = ("adaptive", "compiled")
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class Task:
     """What all of them measure."""
 
     model: Potential
-    graphs: list[GraphBatch]
-    data: list[GraphBatch]
+    graphs: Sequence[GraphBatch]
+    data: Sequence[GraphBatch]
     directions: int
     t: np.ndarray
     tolerance: float
@@ -84,7 +89,7 @@ def adaptive(task: Task) -> tuple[float, SampledLandscape, Entropy]:
 class BothErrors(Metric):
     """Energy RMSE and forces RMSE of a wrapped model, over whole batches."""
 
-    def __init__(self, data: list[GraphBatch]) -> None:
+    def __init__(self, data: Sequence[GraphBatch]) -> None:
         super().__init__()
         self.data = data
 
@@ -118,7 +123,7 @@ class OneByOne(pl.LightningModule):
     def __init__(self, model: Potential) -> None:
         super().__init__()
         self.model = model
-        self.predict: Callable[[GraphBatch], Prediction] = model
+        self.predict: Callable[[GraphBatch], Prediction] = model.forward  # what is no module can be replaced
 
     def test_step(self, batch: GraphBatch) -> None:
         """Log the squared errors of one frame."""
@@ -144,12 +149,20 @@ def published(task: Task, points: int) -> float:
 
 def measure(task: Task, given: argparse.Namespace, name: str, console: Console) -> None:
     """Run the methods in turns, and print a table and the ratios."""
+    own = {"adaptive": task}
     adaptive(task), loss_landscapes(task, 1), published(task, 1)  # fills caches
-    seconds: dict[str, list[float]] = {"adaptive": [], "loss-landscapes": [], "published": []}
+    if given.compile:
+        own["compiled"] = replace(task, model=copy.deepcopy(task.model))
+        with console.status(f"{name}: compiling"):
+            compiling = compile_potential(own["compiled"].model, task.data[0], training=False)
+        adaptive(own["compiled"])
+        console.print(f"compiled in {compiling:.0f} s")
+    seconds: dict[str, list[float]] = {method: [] for method in (*own, "loss-landscapes", "published")}
     with console.status(f"{name}: taking turns"):
         for _ in range(given.repeats):
-            spent, found, entropy = adaptive(task)
-            seconds["adaptive"].append(spent)
+            for method, same in own.items():
+                spent, found, entropy = adaptive(same)
+                seconds[method].append(spent)
             spent, curves = loss_landscapes(task, given.peer_directions)
             seconds["loss-landscapes"].append(spent * task.directions / given.peer_directions)
             points = task.directions * len(task.t)
@@ -180,20 +193,19 @@ def summary(
         table.add_column(column, justify="left" if column == "method" else "right")
     every = task.directions * len(task.t)
     for method, each in seconds.items():
-        count = found.evaluations if method == "adaptive" else every
+        count = found.evaluations if method in OWN else every
         table.add_row(method, f"{count}", f"{np.median(each):.2f}", f"{min(each):.2f} … {max(each):.2f}")
     exact = entropy_of(full.energy, full.forces, SETTINGS)
     off = np.abs(curves[:, :, 1] / full.forces[: len(curves)] - 1.0).max()
-    own = np.array(seconds["adaptive"])
     difference = abs(entropy.total - exact.total)
     lines_of = [
         f"S = {entropy.total:.4f} ± {entropy.total_stderr:.3f}, |ΔS| = {difference:.4f} to the full evaluation "
         f"(estimated: {found.error:.4f}); loss-landscapes' curves agree within {off:.0e}"
     ]
-    for peer in ("loss-landscapes", "published"):
-        ratios = np.array(seconds[peer]) / own
+    for method, peer in product((method for method in OWN if method in seconds), ("loss-landscapes", "published")):
+        ratios = np.array(seconds[peer]) / np.array(seconds[method])
         lines_of.append(
-            f"adaptive takes 1/{np.median(ratios):.1f} of the time of {peer} "
+            f"{method} takes 1/{np.median(ratios):.1f} of the time of {peer} "
             f"(1/{ratios.min():.1f} … 1/{ratios.max():.1f} of {len(ratios)} turns)"
         )
     return table, "\n".join(lines_of) + "\n"
@@ -205,6 +217,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the run's config, such as model.num_features=32")
     parser.add_argument("--architectures", nargs="+", choices=("nequip", "mace"), default=["nequip", "mace"])
     parser.add_argument("--xyz", type=Path, help="training frames from a file that ASE reads, instead of ethanol")
+    parser.add_argument("--compile", action="store_true", help="measure the compiled model too")
     parser.add_argument("--frames", type=int, default=40, help="to train on and to measure (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=60, help="of the training, done once (default %(default)s)")
     parser.add_argument("--directions", type=int, default=20, help="default %(default)s")
