@@ -157,7 +157,7 @@ def _nequip_calculator(model: Potential, mode: str, example: Atoms) -> Calculato
     symbols = [chemical_symbols[z] for z in model.atomic_numbers]
     ours = {"_target_", "cutoff", "atomic_numbers", "dtype"}
     settings = {name: value for name, value in model.hyperparameters.items() if name not in ours}
-    precision = str(model.dtype).removeprefix("torch.")
+    precision = model.precision
     network = NequIPGNNModel(model_dtype=precision, type_names=symbols, r_max=model.cutoff, **settings).eval()
     network.load_state_dict(model.network.state_dict())
     transforms = [ChemicalSpeciesToAtomTypeMapper(symbols), NeighborListTransform(model.cutoff)]
@@ -198,7 +198,7 @@ def _mace_calculator(model: Potential, mode: str) -> Calculator:
     from mace.calculators import MACECalculator
 
     settings = {"compile_mode": "default"} if mode == "compile" else {}
-    precision = str(model.dtype).removeprefix("torch.")
+    precision = model.precision
     scale = float(model.rescaling.scale)
     return MACECalculator(
         models=[model.network], device="cpu", default_dtype=precision, energy_units_to_eV=scale, **settings

@@ -1,13 +1,14 @@
 """What a sweep over seeds costs from command to table: trainings that share a program beside trainings in processes.
 
     python benchmarks/sweeps.py                                    # eight seeds of the demo's NequIP and of its MACE
-    python benchmarks/sweeps.py --architectures nequip --turns 3 trainer.max_epochs=300
+    python benchmarks/sweeps.py --architectures nequip --compile   # cohorts by torch.compile, beside joblib as it is
 
 Both use two processes, `hydra/launcher=cohort` and `hydra/launcher=joblib`, on the same runs: training, landscape,
 accuracy, dynamics, figures, records and the table at the end. They take turns, each in a fresh folder; labels and the
 reference's own dynamics are in the cache from a run before. Times are wall times, medians with the least and the most
 of the turns; the ratio is of one turn each. "runs" is from the start of the first run to the end of the last, as
-recorded: what is left are imports, the plan, the comparison and the report.
+recorded: what is left are imports, the plan, the comparison and the report. With --compile a sweep of cohorts goes
+before, which fills torch's cache of kernels; its time is told.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the runs' config, such as trainer.max_epochs=300")
     parser.add_argument("--architectures", nargs="+", default=["nequip", "mace"])
     parser.add_argument("--seeds", type=int, default=8, help="runs of a sweep (default %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="cohorts by torch.compile")
     parser.add_argument("--turns", type=int, default=2, help="sweeps of each launcher (default %(default)s)")
     given = parser.parse_args()
     table = Table(title=f"{given.seeds} seeds, from command to table")
@@ -47,9 +49,14 @@ def main() -> None:
         fixed += given.overrides
         sweep([*fixed, "seed=0", "trainer.max_epochs=1"])  # fills the cache
         jobs = [*fixed, f"seed=range({given.seeds})"]
+        launchers = {name: list(options) for name, options in LAUNCHERS.items()}
+        if given.compile:
+            launchers["cohort"].append("trainer.compile=true")
+            seconds, _ = sweep([*jobs, *launchers["cohort"]])
+            Console().print(f"{architecture}: {seconds:.0f} s while kernels were compiled")
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in LAUNCHERS}
         for _ in range(given.turns):
-            for name, launcher in LAUNCHERS.items():
+            for name, launcher in launchers.items():
                 times[name].append(sweep([*jobs, *launcher]))
         totals, runs = ({name: [one[part] for one in own] for name, own in times.items()} for part in (0, 1))
         cells = [spread(seconds[name], 0) for name in LAUNCHERS for seconds in (totals, runs)]

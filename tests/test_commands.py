@@ -23,7 +23,6 @@ from mlip_sweep.comparison.runs import last_parent, read_runs
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR
-from mlip_sweep.metrics import wall_time
 from mlip_sweep.tracking.read import stored_sweeps
 from mlip_sweep.training.metrics import VALIDATION_LOSS_KEPT
 
@@ -148,17 +147,23 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
-def test_a_compiled_run_is_the_same_run(data, monkeypatch):
+def test_compiled_runs_are_the_same_runs(data, monkeypatch):
+    """Of two that train together, since compiling takes a minute."""
     tiny = [f"model.{name}={value}" for name, value in TINY[ARCHITECTURES[0]].items()]
-    options = [f"model={ARCHITECTURES[0]}", *tiny, *SMALL, "trainer.dtype=float64", "tracking.experiment=compiled"]
+    options = [f"model={ARCHITECTURES[0]}", *tiny, *SMALL, "trainer.dtype=float64"]
+    together = ["--multirun", "seed=0,1", "hydra/launcher=cohort"]
     monkeypatch.chdir(data)
     for choice in ("true", "false"):
-        done = command("mlip-sweep", f"trainer.compile={choice}", *options, folder=data)
+        named = f"tracking.experiment=compiled_{choice}"
+        done = command("mlip-sweep", *together, f"trainer.compile={choice}", named, *options, folder=data)
         assert done.returncode == 0, done.stderr
-    compiled, eager = (row for _, row in read_runs(URI, "compiled").iterrows())
+    compiled, eager = read_runs(URI, "compiled_true"), read_runs(URI, "compiled_false")
+    expected = {run["params"]["seed"]: run for _, run in eager.iterrows()}
     same = [LOSS_ENTROPY, RMSE_FORCES_HIGH_T, VALIDATION_LOSS_KEPT]
-    np.testing.assert_allclose(compiled[same].to_numpy(float), eager[same].to_numpy(float), rtol=1e-5)
-    assert compiled[wall_time("compile")] > 0.0
+    assert len(compiled) == 2
+    for _, run in compiled.iterrows():
+        values = expected[run["params"]["seed"]][same]
+        np.testing.assert_allclose(run[same].to_numpy(float), values.to_numpy(float), rtol=1e-5)
 
 
 def test_measuring_again_with_the_same_settings_gives_the_same_numbers(runs):

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import shutil
 
 import pytest
 import torch
@@ -206,15 +205,6 @@ def test_what_is_unlike_is_named(architecture):
     other.element_index += 1
     with pytest.raises(InputError, match="element_index has other values"):
         check_alike(first, other)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
-@pytest.mark.parametrize("architecture", architectures()[:1])
-def test_compiled_they_have_the_same_numbers(architecture):
-    models = tiny_models(architecture)
-    for batch in (batch_of(2), batch_of(1)):
-        assert_as_alone(models, [batch] * 3, 1e-10, backend="inductor")
 
 
 @pytest.mark.parametrize("architecture", architectures()[:1])  # compiling is slow

@@ -1,11 +1,14 @@
-"""The reference methods that compute labels where there are none: xTB by tblite, and ASE's EMT for metals.
+"""The reference methods that compute labels where there are none: xTB, EMT for metals, and SevenNet for crystals.
 
+SevenNet-0 is itself a potential, trained on PBE: its labels are smooth and cheap, and no more exact than it is.
+Park et al., J. Chem. Theory Comput. 20 (2024) 4857, doi:10.1021/acs.jctc.4c00190 (its weights are in its package, MIT).
 Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15 (2019) 1652, doi:10.1021/acs.jctc.8b01176.
 Jacobsen, Stoltze & Nørskov, Surf. Sci. 366 (1996) 394, doi:10.1016/0039-6028(96)00816-3.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,14 +16,17 @@ import ase
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
-from ase.data import ground_state_magnetic_moments
+from ase.data import chemical_symbols, ground_state_magnetic_moments
 from threadpoolctl import threadpool_limits
 
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
 
 XTB = ("GFN2-xTB", "GFN1-xTB")
-METHODS = (*XTB, "EMT")
+SEVENNET = {"SevenNet-0": "7net-0"}  # and their names in the library
+METHODS = (*XTB, "EMT", *SEVENNET)
+PACKAGES = {**dict.fromkeys(XTB, ("tblite", "xtb")), **dict.fromkeys(SEVENNET, ("sevenn", "sevennet"))}  # and extras
+METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")  # EMT's: it has H, C, N and O "just for fun"
 
 
 def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
@@ -31,13 +37,19 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
             "charge" (e) or "multiplicity" (2S + 1, where S is the spin). It is what `Dataset.reference` holds.
 
     Raises:
-        InputError: The method is unknown, or tblite is not installed.
+        InputError: The method is unknown, or its package is not installed.
     """
     method = reference.get("method")
     if method not in METHODS:
         raise InputError(f"dataset.reference: method {method!r} is unknown; choose one of {', '.join(METHODS)}")
     if method == "EMT":
         return EMT()
+    if method in SEVENNET:
+        try:
+            from sevenn.calculator import SevenNetCalculator  # likewise
+        except ImportError as error:
+            raise InputError(f"{method} needs sevenn: pip install 'mlip-sweep[sevennet]'") from error
+        return _sevennet(SevenNetCalculator, SEVENNET[method])
     try:
         from tblite.ase import TBLite  # an extra that few need, and slow to import
     except ImportError as error:
@@ -48,6 +60,23 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
         multiplicity=int(reference.get("multiplicity", 1)),
         verbosity=0,
     )
+
+
+@cache
+def _sevennet(calculator: type[Calculator], name: str) -> Calculator:
+    """One for all: it keeps nothing of the atoms, and takes seconds to read."""
+    return calculator(name, device="cpu")
+
+
+def check_elements(numbers: Iterable[int], method: str) -> None:
+    """Refuse elements that a method has no parameters for, as far as that is known without asking it.
+
+    Raises:
+        InputError: Names the first of them.
+    """
+    unknown = [chemical_symbols[z] for z in numbers if chemical_symbols[z] not in METALS]
+    if method == "EMT" and unknown:
+        raise InputError(f"EMT does not know {unknown[0]}; take some of {', '.join(METALS)}, or another dataset.method")
 
 
 @contextmanager
@@ -71,14 +100,14 @@ def reference_versions(reference: Mapping[str, Any]) -> dict[str, str]:
         reference: As `reference_calculator` takes it.
 
     Raises:
-        InputError: The method needs tblite, which is not installed.
+        InputError: The method needs a package that is not installed.
     """
-    if reference.get("method") not in XTB:
-        return {"ase": ase.__version__}
+    method = reference.get("method")
+    package, extra = PACKAGES.get(str(method), ("ase", ""))
     try:
-        return {"tblite": version("tblite"), "ase": ase.__version__}
+        return {package: version(package), "ase": ase.__version__}
     except PackageNotFoundError as error:
-        raise InputError("labels by xTB need tblite: pip install 'mlip-sweep[xtb]'") from error
+        raise InputError(f"labels by {method} need {package}: pip install 'mlip-sweep[{extra}]'") from error
 
 
 def reference_recipe(reference: Mapping[str, Any], start: Frame) -> dict[str, Any]:
@@ -106,12 +135,14 @@ def isolated_atom_labels(atomic_numbers: Iterable[int], method: str) -> dict[int
         method: One of `METHODS`.
 
     Returns:
-        Atomic number to energy, eV, sorted.
+        Atomic number to energy, eV, sorted; nothing of SevenNet, which has never seen an isolated atom.
 
     Raises:
         InputError: The method is unknown, or tblite is not installed.
     """
-    energies = {}
+    energies: dict[int, float] = {}
+    if method in SEVENNET:
+        return energies
     for number in sorted({int(z) for z in atomic_numbers}):
         atom = Atoms(numbers=[number], positions=[[0.0, 0.0, 0.0]])
         multiplicity = round(ground_state_magnetic_moments[number]) + 1

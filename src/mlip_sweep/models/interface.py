@@ -164,6 +164,11 @@ class Potential(nn.Module, ABC):
         """What decides the operations of the network: its hyperparameters without those that its states hold."""
         return {name: value for name, value in self.hyperparameters.items() if name not in self.held_by_states}
 
+    @property
+    def precision(self) -> str:
+        """The precision of the network by name, "float32" or "float64"."""
+        return str(self.dtype).removeprefix("torch.")
+
     def elements(self, geometry: Geometry) -> Tensor:
         """Index of each atom's element among `atomic_numbers`, (N,) int64."""
         return self.element_index[geometry.atomic_numbers]  # type: ignore[index]

@@ -127,7 +127,7 @@ def write(model: MACE, path: Path) -> None:
     The file makes a ScaleShiftMACE by the library's own constructor, whatever versions of e3nn and of torch it is
     opened under, and gives it the potential's tensors; scale and shift are among them.
     """
-    with build_context(0, str(model.dtype).removeprefix("torch.")):
+    with build_context(0, model.precision):
         from mace import modules
 
         state = {

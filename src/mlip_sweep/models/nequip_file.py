@@ -154,7 +154,7 @@ def _made_again(model: NequIPOfFile, builder: str, constructor: Mapping[str, Any
         "builder": builder,
         "constructor": dict(constructor),
         "atomic_numbers": list(model.atomic_numbers),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.precision,
     }
     again = NequIPOfCheckpoint(**hyperparameters, rescaling=model.rescaling)
     again.network.load_state_dict(model.network.state_dict())
@@ -204,7 +204,7 @@ def write_checkpoint(model: NequIP, path: Path, frames: Path) -> None:
     config = {
         "_target_": "nequip.model.NequIPGNNModel",
         "seed": 0,
-        "model_dtype": str(model.dtype).removeprefix("torch."),
+        "model_dtype": model.precision,
         "type_names": symbols,
         "r_max": model.cutoff,
         **{name: value for name, value in given.items() if name not in OURS},

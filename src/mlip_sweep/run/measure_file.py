@@ -64,7 +64,7 @@ def measure_file(
         "file": str(file),
         "sha256": file_checksum(file),
         "cutoff": model.cutoff,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.precision,
     }
     with record(
         uri=uri,

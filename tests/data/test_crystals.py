@@ -3,17 +3,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.fd import calculate_numerical_forces
+from ase.io import write
 
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.consistency import check_consistency
-from mlip_sweep.data.metals import METALS, Disorder, disordered_cell, metal_emt
-from mlip_sweep.data.reference import reference_calculator, reference_versions
+from mlip_sweep.data.crystals import Disorder, crystal, disordered_cell
+from mlip_sweep.data.reference import METALS, reference_calculator, reference_versions
 from mlip_sweep.errors import InputError
 
 SMALL = {
     "name": "al",
-    "elements": ["Al"],
+    "method": "EMT",
+    "structure": "Al",
     "lattice_constant": 4.0,
     "n_pool": 4,
     "n_validation": 2,
@@ -27,7 +31,7 @@ SMALL = {
 @pytest.fixture
 def aluminium(tmp_path):
     def make(**options):
-        return metal_emt(**{**SMALL, "seed": 0, "cache": tmp_path / "cache", **options})
+        return crystal(**{**SMALL, "seed": 0, "cache": tmp_path / "cache", **options})
 
     return make
 
@@ -57,18 +61,20 @@ def test_the_reference_makes_the_labels_again(aluminium):
 def test_the_cache_gives_what_was_computed(aluminium, tmp_path):
     first = data_checksum(aluminium())
     assert data_checksum(aluminium()) == first
-    assert len(list((tmp_path / "cache" / "emt").glob("*.xyz"))) == 1
+    assert len(list((tmp_path / "cache" / "crystals").glob("*.xyz"))) == 1
     assert data_checksum(aluminium(cache=tmp_path / "elsewhere")) == first
     assert data_checksum(aluminium(seed=1)) != first
     assert len(aluminium(n_train=3, noise={"forces_sigma": 0.1, "energy_sigma": 0.0}).train) == 3
-    assert len(list((tmp_path / "cache" / "emt").glob("*.xyz"))) == 2  # neither subset nor noise belongs to the key
+    files = list((tmp_path / "cache" / "crystals").glob("*.xyz"))
+    assert len(files) == 2  # neither subset nor noise belongs to the key
 
 
 def test_cells_are_strained_lack_atoms_and_melt():
     def cells(temperature: float = 300.0, **settings) -> list[Atoms]:
         still = {"strain": 0.0, "vacancy": 0.0, "molten": 0.0, "steps": 40}
-        how = Disorder(**{"elements": ["Al"], "lattice_constant": 4.0, "repeat": (2, 2, 3)} | still | settings)
-        return [disordered_cell(temperature, how, np.random.default_rng(k)) for k in range(3)]
+        how = Disorder(**{"repeat": (2, 2, 3)} | still | settings)
+        start, emt = bulk("Al", a=4.0), {"method": "EMT"}
+        return [disordered_cell(start, emt, temperature, how, np.random.default_rng(k)) for k in range(3)]
 
     whole = cells()
     assert [len(atoms) for atoms in whole] == [12] * 3
@@ -92,6 +98,29 @@ def test_cells_of_an_alloy_differ_in_what_they_are_made_of(aluminium):
     check_consistency(data.train, "alloy")
 
 
+def test_a_crystal_of_a_file(aluminium, tmp_path):
+    write(tmp_path / "gold.cif", bulk("Au", cubic=True))
+    data = aluminium(structure=str(tmp_path / "gold.cif"), lattice_constant=None, repeat=[1, 1, 1], vacancy=0.0)
+    assert data.atomic_numbers == (79,)
+    assert {len(frame) for frame in data.train} == {4}
+
+
+def test_sodium_chloride_by_sevennet(tmp_path):
+    pytest.importorskip("sevenn", reason="sevenn is not installed (extra sevennet)")
+    salt = {"method": "SevenNet-0", "structure": "NaCl", "lattice": "rocksalt", "lattice_constant": 5.64}
+    short = {"name": "salt", "n_pool": 8, "strain": 0.05, "molten": 0.0, "steps": 2}
+    data = crystal(**{**SMALL, **salt, **short}, seed=0, cache=tmp_path)
+    assert data.atomic_numbers == (11, 17)
+    assert data.isolated_atom_energies == {}
+    check_consistency(data.train, "salt")
+    frame = data.train[0]
+    atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=True)
+    atoms.calc = reference_calculator(data.reference)
+    assert frame.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+    np.testing.assert_allclose(frame.forces, calculate_numerical_forces(atoms, eps=1e-2), atol=0.02)
+    np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False), atol=1e-5)
+
+
 def test_all_of_emts_metals_serve(aluminium):
     data = aluminium(elements=METALS, n_pool=6, steps=1)
     assert set(data.isolated_atom_energies) == {13, 28, 29, 46, 47, 78, 79}
@@ -110,11 +139,17 @@ def test_stress_and_energy_of_strained_cells_belong_together(aluminium):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repeat": [1, 1, 1]}, r"repeat=\[1, 1, 1\]: give three numbers"),
-        ({"elements": ["Al", "Fe"]}, r"elements=\['Al', 'Fe'\]: give some of EMT's Al, Ni, .*each once"),
-        ({"elements": ["Cu", "Cu"]}, r"elements=\['Cu', 'Cu'\]"),
-        ({"elements": []}, "elements"),
+        ({"repeat": [1, 1, 1]}, r"repeat=\[1, 1, 1\]: that is one atom"),
+        ({"elements": ["Al", "Fe"]}, r"EMT does not know Fe; take some of Al, Ni"),
+        ({"elements": ["Cu", "Cu"]}, r"elements=\['Cu', 'Cu'\]: give chemical symbols, each once"),
+        ({"elements": ["Cu", "Qq"]}, r"elements=\['Cu', 'Qq'\]: give chemical symbols"),
+        ({"elements": ["Cu"]}, "elements"),
         ({"lattice_constant": 0.4}, "lattice_constant=0.4"),
+        ({"structure": "Fe", "lattice_constant": None}, "EMT does not know Fe"),
+        ({"structure": "NaCl"}, r"structure=NaCl: ase\.build\.bulk makes no such crystal with dataset\.lattice=None"),
+        ({"structure": "Al", "lattice": "foo"}, r"structure=Al: ase\.build\.bulk makes no such"),
+        ({"structure": "absent.cif"}, r"absent\.cif"),
+        ({"method": "DFT"}, "method 'DFT' is unknown"),
         ({"n_train": 5}, r"n_train=5: only 4 frames"),
         ({"test_temperatures": [300, 300.0]}, r"test_temperatures=\[300.0, 300.0\]: give each temperature once"),
     ],

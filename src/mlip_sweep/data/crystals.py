@@ -1,6 +1,6 @@
-"""`dataset=aluminium_emt` and `copper_gold_emt`: disordered metals in small periodic cells, labelled by ASE's EMT.
+"""`dataset=aluminium_emt`, `copper_gold_emt`, `crystal_sevennet`: crystals, disordered in small periodic cells.
 
-Aluminium is a small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021),
+Aluminium by ASE's EMT is a small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021),
 https://doi.org/10.1038/s41467-021-21376-0), whose cells are random too: strained, with vacancies, molten. An alloy has
 another composition in every cell.
 """
@@ -27,14 +27,18 @@ from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.generated import Count, FrictionPerFs, Kelvin, TimestepFs, generated_sets
 from mlip_sweep.data.reading import frame_of, read_structures
-from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_calculator, reference_versions
+from mlip_sweep.data.reference import (
+    check_elements,
+    isolated_atom_labels,
+    one_thread,
+    reference_calculator,
+    reference_versions,
+)
 from mlip_sweep.data.subsets import NO_NOISE, Noise
-from mlip_sweep.errors import SettingError
+from mlip_sweep.errors import InputError, SettingError
 from mlip_sweep.settings import Name, OnePath, checked_arguments, settings
 
-FORMAT = 3  # of the cached file, and of the way its contents are computed: raise it whenever either changes
-REFERENCE = {"method": "EMT"}
-METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")  # EMT's: it has H, C, N and O "just for fun"
+FORMAT = 4  # of the cached file, and of the way its contents are computed: raise it whenever either changes
 MELT_K = 3000.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,9 +49,8 @@ class Disorder:
     """How the disordered cells are made.
 
     Attributes:
-        elements: The symbols of the metals. Of several, every site draws one, each as likely.
-        lattice_constant: Of the conventional fcc cell, Å.
-        repeat: How often the primitive cell, of one atom, is repeated along each of its vectors.
+        repeat: How often the cell is repeated along each of its vectors.
+        elements: None, or the symbols of which every site draws one, each as likely: an alloy.
         strain: Standard deviation of each component of the strain, without unit.
         vacancy: Share of the cells that lack an atom.
         molten: Share of the cells that are melted at 3000 K before they are held at their temperature.
@@ -56,9 +59,8 @@ class Disorder:
         steps: Number of time steps at the temperature, and before that, where the cell is melted, at 3000 K.
     """
 
-    elements: Annotated[Sequence[str], Field(min_length=1)]
-    lattice_constant: Annotated[float, Field(gt=2, le=10)]
     repeat: Annotated[Sequence[Annotated[int, Field(ge=1, le=20)]], Field(min_length=3, max_length=3)] = (2, 2, 2)
+    elements: Annotated[Sequence[str], Field(min_length=2)] | None = None
     strain: Annotated[float, Field(ge=0, le=0.1)] = 0.02
     vacancy: Share = 0.25
     molten: Share = 0.25
@@ -67,19 +69,22 @@ class Disorder:
     steps: Count = 100
 
     def __post_init__(self) -> None:
-        unknown = [symbol for symbol in self.elements if symbol not in METALS]
-        if unknown or len(set(self.elements)) < len(self.elements):
-            raise SettingError(f"elements={list(self.elements)}: give some of EMT's {', '.join(METALS)}, each once")
-        if max(self.repeat) == 1:
-            raise SettingError(f"repeat={list(self.repeat)}: give three numbers from 1, not all of them 1")
+        if self.elements is not None:
+            known = all(symbol in atomic_numbers for symbol in self.elements)
+            if not known or len(set(self.elements)) < len(self.elements):
+                raise SettingError(f"elements={list(self.elements)}: give chemical symbols, each once")
 
 
 @checked_arguments
-def metal_emt(
+def crystal(
     *,
     name: Name,
+    method: str,
+    structure: str,
     seed: NonNegativeInt,
     cache: OnePath,
+    lattice: str | None = None,
+    lattice_constant: Annotated[float, Field(gt=1, le=50)] | None = None,
     temperature: Kelvin = 300.0,
     test_temperatures: Sequence[Kelvin] = (300.0, 900.0, 1500.0),
     n_pool: Count = 40,
@@ -89,12 +94,17 @@ def metal_emt(
     noise: Noise = NO_NOISE,
     **disorder: Any,
 ) -> Dataset:
-    """Periodic cells of a metal or an alloy, each at the end of a trajectory of its own, labelled by EMT.
+    """Periodic cells of a crystal, each at the end of a trajectory of its own.
 
     Args:
         name: The name of the data set.
+        method: The method of dynamics and labels, one of `mlip_sweep.data.reference.METHODS`.
+        structure: The formula of a crystal that `ase.build.bulk` makes, as "Al" or "NaCl", or a file of one periodic
+            structure.
         seed: The seed of the cells, the subset and the noise.
         cache: The folder that keeps the frames.
+        lattice: The kind of crystal, as "fcc" or "rocksalt"; None for that of an element, or of the file.
+        lattice_constant: Of the conventional cell, Å; None for that of an element, or of the file.
         temperature: The temperature of the training and validation frames, K.
         test_temperatures: The temperature of each test set, K.
         n_pool: How many training frames are computed; `n_train` of them are drawn.
@@ -105,14 +115,21 @@ def metal_emt(
         **disorder: The attributes of `Disorder`.
 
     Raises:
-        InputError: An option is out of range.
+        InputError: An option is out of range, the crystal cannot be made, or the method does not know its elements or
+            is not installed.
     """
+    start = _crystal(structure, lattice, lattice_constant)
     cells = Disorder(**disorder)
+    if len(start.repeat(cells.repeat)) < 2:
+        raise SettingError(f"repeat={list(cells.repeat)}: that is one atom; repeat its cell")
+    reference = {"method": method}
+    elements = sorted({atomic_numbers[symbol] for symbol in cells.elements or start.get_chemical_symbols()})
+    check_elements(elements, method)
     sets = generated_sets(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
-    frames = _cached_frames(sets, cells, seed, cache, name)
-    checksums = {f"EMT {name}, {label}": frames_checksum(part) for label, part in frames.items()}
+    frames = _cached_frames(start, reference, sets, cells, seed, cache, name)
+    checksums = {f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()}
     return assemble(
         name=name,
         pool=frames.pop("train"),
@@ -122,31 +139,35 @@ def metal_emt(
         seed=seed,
         n_train=n_train,
         noise=noise,
-        isolated=isolated_atom_labels(map(atomic_numbers.__getitem__, cells.elements), REFERENCE["method"]),
+        isolated=isolated_atom_labels(elements, method),
         checksums=checksums,
-        reference=REFERENCE,
+        reference=reference,
     )
 
 
-def disordered_cell(temperature: float, disorder: Disorder, rng: np.random.Generator) -> Atoms:
+def disordered_cell(
+    start: Atoms, reference: Mapping[str, Any], temperature: float, disorder: Disorder, rng: np.random.Generator
+) -> Atoms:
     """One cell at the end of its trajectory.
 
     Args:
+        start: The cell that is repeated.
+        reference: The method, as `mlip_sweep.data.reference.reference_calculator` takes it.
         temperature: The temperature that the cell is held at, K.
         disorder: How the cell is made.
         rng: The source of strain, vacancy, elements, velocities and thermostat.
 
     Returns:
-        The cell with EMT as its calculator.
+        The cell with the reference method as its calculator.
     """
-    atoms = bulk(disorder.elements[0], "fcc", a=disorder.lattice_constant).repeat(disorder.repeat)
+    atoms = start.repeat(disorder.repeat)
     strain = rng.normal(0.0, disorder.strain, (3, 3))
     atoms.set_cell(atoms.cell @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
     if rng.random() < disorder.vacancy:
         del atoms[int(rng.integers(len(atoms)))]
-    if len(disorder.elements) > 1:
+    if disorder.elements is not None:
         atoms.symbols = rng.choice(list(disorder.elements), len(atoms))
-    atoms.calc = reference_calculator(REFERENCE)
+    atoms.calc = reference_calculator(reference)
     molten = rng.random() < disorder.molten
     for kelvin in (MELT_K, temperature) if molten else (temperature,):
         masses = atoms.get_masses()[:, None]
@@ -162,26 +183,53 @@ def disordered_cell(temperature: float, disorder: Disorder, rng: np.random.Gener
     return atoms
 
 
+def _crystal(structure: str, lattice: str | None, lattice_constant: float | None) -> Atoms:
+    """The cell of a crystal, without disorder."""
+    if Path(structure).suffix:
+        structures = read_structures(structure)
+        if len(structures) > 1 or not structures[0].pbc.all():
+            raise InputError(f"dataset.structure={structure}: give a file of one structure that is periodic in 3D")
+        given = structures[0]
+        return Atoms(given.numbers, given.positions, cell=given.cell, pbc=True)
+    try:
+        return bulk(structure, lattice, a=lattice_constant)
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"dataset.structure={structure}: ase.build.bulk makes no such crystal with dataset.lattice={lattice} and "
+            f"dataset.lattice_constant={lattice_constant} ({reason}); give others, or a file of one structure"
+        ) from error
+
+
 def _cached_frames(
-    sets: Mapping[str, tuple[float, int]], disorder: Disorder, seed: int, cache: Path, name: str
+    start: Atoms,
+    reference: Mapping[str, Any],
+    sets: Mapping[str, tuple[float, int]],
+    disorder: Disorder,
+    seed: int,
+    cache: Path,
+    name: str,
 ) -> dict[str, list[Frame]]:
     """The frames of every set, read from the cache or computed now; cell k of a set is drawn from (seed, set, k)."""
     determined_by = {
         "format": FORMAT,
-        "versions": reference_versions(REFERENCE),
+        "start": [start.numbers.tolist(), start.positions.tolist(), start.cell.tolist()],
+        "reference": dict(reference),
+        "versions": reference_versions(reference),
         "sets": {label: list(settings) for label, settings in sets.items()},
         "disorder": asdict(disorder),
         "seed": seed,
     }
+    source = f"{reference['method']} {name}"
 
     def make(unfinished: Path) -> None:
         cells = []
         total = sum(count for _, count in sets.values())
-        with one_thread(REFERENCE), bar(total, f"data: EMT {name}", "cells") as shown:
+        with one_thread(reference), bar(total, f"data: {source}", "cells") as shown:
             for label, (temperature, count) in sets.items():
                 for k in range(count):
                     rng = np.random.default_rng([seed, zlib.crc32(label.encode()), k])
-                    cell = disordered_cell(temperature, disorder, rng)
+                    cell = disordered_cell(start, reference, temperature, disorder, rng)
                     cell.get_stress()  # and energy and forces: ASE writes only labels that are computed already
                     cell.set_momenta(None)
                     cell.info["set"] = label
@@ -190,7 +238,7 @@ def _cached_frames(
         ase.io.write(unfinished, cells, format="extxyz")
 
     frames: dict[str, list[Frame]] = {label: [] for label in sets}
-    for atoms in read_structures(cached(cache / "emt", name, ".xyz", determined_by, make)):
+    for atoms in read_structures(cached(cache / "crystals", name, ".xyz", determined_by, make)):
         label = atoms.info["set"]
-        frames[label].append(frame_of(atoms, f"EMT {name} {label}, frame {len(frames[label])}"))
+        frames[label].append(frame_of(atoms, f"{source} {label}, frame {len(frames[label])}"))
     return frames
