@@ -15,6 +15,7 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 from ase.md.langevin import Langevin
 from pydantic import Field, NonNegativeInt
@@ -186,6 +187,11 @@ def disordered_cell(
 def _crystal(structure: str, lattice: str | None, lattice_constant: float | None) -> Atoms:
     """The cell of a crystal, without disorder."""
     if Path(structure).suffix:
+        if lattice is not None or lattice_constant is not None:
+            raise InputError(
+                f"dataset.structure={structure}: the file says what the lattice is; set dataset.lattice=null and "
+                "dataset.lattice_constant=null"
+            )
         structures = read_structures(structure)
         if len(structures) > 1 or not structures[0].pbc.all():
             raise InputError(f"dataset.structure={structure}: give a file of one structure that is periodic in 3D")
@@ -230,7 +236,8 @@ def _cached_frames(
                 for k in range(count):
                     rng = np.random.default_rng([seed, zlib.crc32(label.encode()), k])
                     cell = disordered_cell(start, reference, temperature, disorder, rng)
-                    cell.get_stress()  # and energy and forces: ASE writes only labels that are computed already
+                    labels = {"energy": cell.get_potential_energy(), "forces": cell.get_forces()}
+                    cell.calc = SinglePointCalculator(cell, **labels, stress=cell.get_stress())
                     cell.set_momenta(None)
                     cell.info["set"] = label
                     cells.append(cell)

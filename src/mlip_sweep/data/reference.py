@@ -6,6 +6,7 @@ Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15 (2019) 1652, doi:10.1021/
 Jacobsen, Stoltze & Nørskov, Surf. Sci. 366 (1996) 394, doi:10.1016/0039-6028(96)00816-3.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -65,7 +66,8 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
 @cache
 def _sevennet(calculator: type[Calculator], name: str) -> Calculator:
     """One for all: it keeps nothing of the atoms, and takes seconds to read."""
-    return calculator(name, device="cpu")
+    with warnings.catch_warnings(action="ignore"):  # of accelerators for GPUs, and of TorchScript
+        return calculator(name, device="cpu")
 
 
 def check_elements(numbers: Iterable[int], method: str) -> None:
