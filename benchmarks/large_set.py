@@ -102,6 +102,7 @@ def nequips(kind: type, file: Path, cutoff: float) -> DataLoader:
         seed=0,
         train_file_path=str(file),
         val_file_path=str(file),
+        exclude_keys=["stress"],  # of cells alone: it batches none that molecules lack
         transforms=[
             {"_target_": f"{place}.ChemicalSpeciesToAtomTypeMapper", "model_type_names": symbols},
             {"_target_": f"{place}.NeighborListTransform", "r_max": cutoff},
