@@ -205,9 +205,9 @@ def ratio(peer: Sequence[float], own: Sequence[float]) -> str:
     return spread([a / b for a, b in zip(peer, own, strict=True)])
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 2) -> str:
     """Median, least and most."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} … {max(values):.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
+from mlip_sweep.models.nequip_file import data_config
+
 BATCH = 5
 EPOCHS = 2
 
@@ -96,19 +98,10 @@ def seen(case: str, file: Path, cutoff: float) -> tuple[list[float], float]:
 
 def nequips(kind: type, file: Path, cutoff: float) -> DataLoader:
     """The training batches of nequip's data module."""
-    place = "nequip.data.transforms"
-    symbols = [chemical_symbols[z] for z in (1, 6, 8, 29)]
-    module = kind(
-        seed=0,
-        train_file_path=str(file),
-        val_file_path=str(file),
-        exclude_keys=["stress"],  # of cells alone: it batches none that molecules lack
-        transforms=[
-            {"_target_": f"{place}.ChemicalSpeciesToAtomTypeMapper", "model_type_names": symbols},
-            {"_target_": f"{place}.NeighborListTransform", "r_max": cutoff},
-        ],
-        train_dataloader={"_target_": "torch.utils.data.DataLoader", "batch_size": BATCH, "shuffle": True},
-    )
+    config = data_config(file, [chemical_symbols[z] for z in (1, 6, 8, 29)], cutoff)
+    del config["_target_"]
+    batches = {"_target_": "torch.utils.data.DataLoader", "batch_size": BATCH, "shuffle": True}
+    module = kind(**config, exclude_keys=["stress"], train_dataloader=batches)  # molecules have no stress
     module.val_config = []  # the training frames alone
     module.prepare_data()
     module.setup("fit")

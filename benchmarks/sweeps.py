@@ -12,7 +12,6 @@ before, which fills torch's cache of kernels; its time is told.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cohorts import ratio, spread
 from rich.console import Console
 from rich.table import Table
 
@@ -60,10 +60,7 @@ def main() -> None:
                 times[name].append(sweep([*jobs, *launcher]))
         totals, runs = ({name: [one[part] for one in own] for name, own in times.items()} for part in (0, 1))
         cells = [spread(seconds[name], 0) for name in LAUNCHERS for seconds in (totals, runs)]
-        ratios = [
-            spread([a / b for a, b in zip(seconds["cohort"], seconds["joblib"], strict=True)], 2)
-            for seconds in (totals, runs)
-        ]
+        ratios = [ratio(seconds["cohort"], seconds["joblib"]) for seconds in (totals, runs)]
         table.add_row(architecture, *cells, *ratios)
     Console().print(table)
 
@@ -80,11 +77,6 @@ def sweep(overrides: Sequence[str]) -> tuple[float, float]:
         runs = stored_runs(f"sqlite:///{folder}/mlflow.db", "mlip-sweep")
     ends = [run.ended for run in runs if run.ended is not None]
     return seconds, (max(ends) - min(run.started for run in runs)).total_seconds()
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, least and most."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} … {max(values):.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, Final
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, in_a_line
 
 GROUPS: Final = (
     *("dataset", "model", "rescaling", "optimizer", "averaging", "loss", "pruning"),
@@ -40,7 +40,7 @@ def plain_values(cfg: DictConfig) -> dict[str, Any]:
     try:
         values = {str(key): _plain(cfg[key]) for key in cfg if key != "hydra"}
     except OmegaConfBaseException as error:
-        raise InputError(f"config: {' '.join(str(error).split())}") from None
+        raise InputError(f"config: {in_a_line(error)}") from None
     unknown = [key for key in values if key not in (*GROUPS, *VALUES)]
     if unknown:
         raise InputError(

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mlip_sweep.composition import TARGET, VALUES, package_of, plain_values, targets
-from mlip_sweep.errors import InputError, SettingError
+from mlip_sweep.errors import InputError, SettingError, in_a_line
 from mlip_sweep.settings import Seed, Words, settings
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # of MLflow, in the current folder
@@ -186,7 +186,7 @@ def make(entry: Any, place: str, **more: Any) -> Any:
             raise cause.at(place) from None
         if isinstance(cause, InputError):
             raise cause from None
-        raise InputError(f"{place}: {' '.join(str(cause).split())}; see conf/{group} for what it takes") from error
+        raise InputError(f"{place}: {in_a_line(cause)}; see conf/{group} for what it takes") from error
 
 
 def located(target: Any, place: str) -> Any:
@@ -203,7 +203,7 @@ def located(target: Any, place: str) -> Any:
     try:
         found = get_object(target)
     except Exception as error:  # whatever the import of a module raises
-        raise InputError(f"{place}={target}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{place}={target}: {in_a_line(error)}") from error
     home = str(getattr(found, "__module__", None))
     if not callable(found) or not f"{home}.".startswith(f"{package}."):
         raise InputError(f"{place}={target}: no class or function of {package}; name one")

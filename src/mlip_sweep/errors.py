@@ -12,6 +12,11 @@ def without_passwords(text: str) -> str:
     return _OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***", text))
 
 
+def in_a_line(error: BaseException) -> str:
+    """What an error says, with single blanks in the place of line breaks and indents."""
+    return " ".join(str(error).split())
+
+
 def conceal_passwords(error: BaseException) -> None:
     """Take the passwords of URLs out of the messages of an error and of those that it comes from, for its traceback."""
     told: set[int] = set()

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     model = small_model("nequip", ethanol_dataset(), dtype="float64")
     values = {**model.hyperparameters, "atomic_numbers": [1, 6, 7, 8, 12, 14, 26]}
-    potential = checkpoint._create(values, type(model.rescaling)(0.7, [-10.0 * z for z in values["atomic_numbers"]]))
+    potential = checkpoint.create(values, type(model.rescaling)(0.7, [-10.0 * z for z in values["atomic_numbers"]]))
     checkpoint.save(potential, path / "checkpoint.pt")
     return path
 

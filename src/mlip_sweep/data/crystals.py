@@ -5,6 +5,7 @@ https://doi.org/10.1038/s41467-021-21376-0), whose cells are random too: straine
 another composition in every cell.
 """
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,22 +22,19 @@ from ase.md.langevin import Langevin
 from pydantic import Field, NonNegativeInt
 
 from mlip_sweep.bars import bar
-from mlip_sweep.data.assembly import assemble
 from mlip_sweep.data.cache import cached
-from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.generated import Count, FrictionPerFs, Kelvin, TimestepFs, generated_sets
+from mlip_sweep.data.generated import Count, FrictionPerFs, Kelvin, TimestepFs, dataset_of, generated_sets, recipe_of
 from mlip_sweep.data.reading import frame_of, read_structures
 from mlip_sweep.data.reference import (
     check_elements,
     isolated_atom_labels,
     one_thread,
     reference_calculator,
-    reference_versions,
 )
 from mlip_sweep.data.subsets import NO_NOISE, Noise
-from mlip_sweep.errors import InputError, SettingError
+from mlip_sweep.errors import InputError, SettingError, in_a_line
 from mlip_sweep.settings import Name, OnePath, checked_arguments, settings
 
 FORMAT = 4  # of the cached file, and of the way its contents are computed: raise it whenever either changes
@@ -121,7 +119,7 @@ def crystal(
     """
     start = _crystal(structure, lattice, lattice_constant)
     cells = Disorder(**disorder)
-    if len(start.repeat(cells.repeat)) < 2:
+    if len(start) * math.prod(cells.repeat) < 2:
         raise SettingError(f"repeat={list(cells.repeat)}: that is one atom; repeat its cell")
     reference = {"method": method}
     elements = sorted({atomic_numbers[symbol] for symbol in cells.elements or start.get_chemical_symbols()})
@@ -130,19 +128,15 @@ def crystal(
         temperature, test_temperatures, n_pool=n_pool, n_validation=n_validation, n_test=n_test, n_train=n_train
     )
     frames = _cached_frames(start, reference, sets, cells, seed, cache, name)
-    checksums = {f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()}
-    return assemble(
+    return dataset_of(
+        frames,
         name=name,
-        pool=frames.pop("train"),
-        validation=frames.pop("validation"),
-        tests=frames,
-        training_temperature=float(temperature),
+        reference=reference,
+        temperature=temperature,
         seed=seed,
         n_train=n_train,
         noise=noise,
         isolated=isolated_atom_labels(elements, method),
-        checksums=checksums,
-        reference=reference,
     )
 
 
@@ -200,7 +194,7 @@ def _crystal(structure: str, lattice: str | None, lattice_constant: float | None
     try:
         return bulk(structure, lattice, a=lattice_constant)
     except (ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_a_line(error) or type(error).__name__
         raise InputError(
             f"dataset.structure={structure}: ase.build.bulk makes no such crystal with dataset.lattice={lattice} and "
             f"dataset.lattice_constant={lattice_constant} ({reason}); give others, or a file of one structure"
@@ -220,11 +214,8 @@ def _cached_frames(
     determined_by = {
         "format": FORMAT,
         "start": [start.numbers.tolist(), start.positions.tolist(), start.cell.tolist()],
-        "reference": dict(reference),
-        "versions": reference_versions(reference),
-        "sets": {label: list(settings) for label, settings in sets.items()},
         "disorder": asdict(disorder),
-        "seed": seed,
+        **recipe_of(reference, sets, seed),
     }
     source = f"{reference['method']} {name}"
 

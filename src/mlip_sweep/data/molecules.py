@@ -12,11 +12,9 @@ from ase.collections import g2
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
-from mlip_sweep.data.assembly import assemble
-from mlip_sweep.data.checksums import frames_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.frames import Frame
-from mlip_sweep.data.generated import Count, Kelvin, generated_sets
+from mlip_sweep.data.generated import Count, Kelvin, dataset_of, generated_sets
 from mlip_sweep.data.reading import read_structures
 from mlip_sweep.data.samples import Samples, cached_samples
 from mlip_sweep.data.sampling import Dynamics
@@ -82,19 +80,15 @@ def molecule_xtb(
     )
     samples = cached_samples(start, reference, sets, dynamics, seed, cache, name)
     frames = {label: _sampled_frames(samples, label, start.numbers, f"{method} {name}") for label in sets}
-    checksums = {f"{method} {name}, {label}": frames_checksum(part) for label, part in frames.items()}
-    return assemble(
+    return dataset_of(
+        frames,
         name=name,
-        pool=frames.pop("train"),
-        validation=frames.pop("validation"),
-        tests=frames,
-        training_temperature=float(temperature),
+        reference=reference,
+        temperature=temperature,
         seed=seed,
         n_train=n_train,
         noise=noise,
         isolated=samples.isolated_atom_energies,
-        checksums=checksums,
-        reference=reference,
     )
 
 

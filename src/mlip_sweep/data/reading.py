@@ -15,7 +15,7 @@ from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.named_labels import HABIT, GivenNames, LabelNames, energy_of, has_label, label_of, stress_of
 from mlip_sweep.data.sources import existing_file
 from mlip_sweep.data.validation import check_frame
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, in_a_line
 
 COLUMNS: Final = re.compile(rb":[A-Z]:(\d{1,18})")  # how many a property has, as in Properties=species:S:1:pos:R:3
 
@@ -46,7 +46,7 @@ def read_structures(path: str | Path) -> list[Atoms]:
     try:
         structures = ase.io.read(file, index=":")
     except Exception as error:  # ASE's readers raise errors of any kind on a file that they cannot parse
-        reason = " ".join(str(error).split()) or "unknown format"
+        reason = in_a_line(error) or "unknown format"
         raise InputError(
             f"{path}: ASE cannot read it ({type(error).__name__}: {reason}); mend or convert the file"
         ) from error

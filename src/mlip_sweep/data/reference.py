@@ -46,11 +46,7 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
     if method == "EMT":
         return EMT()
     if method in SEVENNET:
-        try:
-            from sevenn.calculator import SevenNetCalculator  # likewise
-        except ImportError as error:
-            raise InputError(f"{method} needs sevenn: pip install 'mlip-sweep[sevennet]'") from error
-        return _sevennet(SevenNetCalculator, SEVENNET[method])
+        return _sevennet(method)
     try:
         from tblite.ase import TBLite  # an extra that few need, and slow to import
     except ImportError as error:
@@ -64,10 +60,15 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
 
 
 @cache
-def _sevennet(calculator: type[Calculator], name: str) -> Calculator:
-    """One for all: it keeps nothing of the atoms, and takes seconds to read."""
+def _sevennet(method: str) -> Calculator:
+    """One for all atoms, since it takes seconds to read."""
+    try:
+        from sevenn.calculator import SevenNetCalculator  # likewise
+    except ImportError as error:
+        raise InputError(f"{method} needs sevenn: pip install 'mlip-sweep[sevennet]'") from error
     with warnings.catch_warnings(action="ignore"):  # of accelerators for GPUs, and of TorchScript
-        return calculator(name, device="cpu")
+        calculator: Calculator = SevenNetCalculator(SEVENNET[method], device="cpu")
+    return calculator
 
 
 def check_elements(numbers: Iterable[int], method: str) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mlip_sweep.bars import bar
 from mlip_sweep.data.cache import cached
-from mlip_sweep.data.reference import isolated_atom_labels, one_thread, reference_versions
+from mlip_sweep.data.generated import recipe_of
+from mlip_sweep.data.reference import isolated_atom_labels, one_thread
 from mlip_sweep.data.sampling import Dynamics, Trajectory, relaxed, trajectory
 from mlip_sweep.errors import InputError
 
@@ -68,11 +69,8 @@ def cached_samples(
     determined_by = {
         "format": FORMAT,
         "molecule": [molecule.numbers.tolist(), molecule.positions.tolist()],
-        "reference": dict(reference),
-        "versions": reference_versions(reference),
-        "sets": {label: list(settings) for label, settings in sets.items()},
         "dynamics": asdict(dynamics),
-        "seed": seed,
+        **recipe_of(reference, sets, seed),
     }
 
     def make(unfinished: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlip_sweep.data.generated import Count, FrictionPerFs, TimestepFs
 from mlip_sweep.data.reference import reference_calculator
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, in_a_line
 from mlip_sweep.settings import settings
 
 # A bond is broken where it is longer than both of these: a length in Å, and a multiple of its length in the start.
@@ -80,7 +80,7 @@ def relaxed(molecule: Atoms, reference: Mapping[str, Any]) -> Atoms:
     try:
         converged = BFGS(atoms, logfile=None).run(fmax=RELAXED_FORCES, steps=1000)
     except RuntimeError as error:  # CalculationFailed of ASE is one
-        reason = " ".join(str(error).split())
+        reason = in_a_line(error)
         raise InputError(f"dataset.molecule={molecule.symbols}: {reference['method']} fails ({reason})") from error
     if not converged:
         raise InputError(f"dataset.molecule={molecule.symbols}: no minimum in 1000 steps; give a better geometry")

@@ -146,7 +146,8 @@ def loss_and_gradient(model: Potential, frames: Sequence[GraphBatch], loss: Loss
         frames: labelled batches on the model's device.
         loss: that is taken.
     """
-    systems, components = sum(b.n_systems for b in frames), sum(3 * len(b.positions) for b in frames)
+    # In one pass: batches of a large set are put together where they are asked for.
+    systems, components = map(sum, zip(*((b.n_systems, 3 * len(b.positions)) for b in frames), strict=True))
     parameters = list(model.parameters())
     wanted = [p.requires_grad for p in parameters]
     total = 0.0

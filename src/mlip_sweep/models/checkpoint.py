@@ -40,11 +40,10 @@ def build(
     Raises:
         InputError: The architecture is not installed, or does not take these values.
     """
-    edges = sum(g.edge_index.shape[1] for g in graphs)
-    atoms = sum(g.positions.shape[0] for g in graphs)
+    edges, atoms = map(sum, zip(*((g.edge_index.shape[1], len(g.positions)) for g in graphs), strict=True))
     if edges == 0:
         raise InputError(f"model.cutoff={model['cutoff']} Å: no training frame has two atoms that near; enlarge it")
-    return _create(
+    return create(
         {
             **model,
             "atomic_numbers": list(dataset.atomic_numbers),
@@ -153,10 +152,7 @@ def load(path: Path, *, device: str = "cpu", dtype: str | None = None) -> Potent
         )
     if dtype is not None:
         hyperparameters["dtype"] = dtype
-    blank = Rescaling(1.0, [0.0] * len(hyperparameters["atomic_numbers"]))
-    model = _create(hyperparameters, blank)
-    model.load_state_dict(content["state_dict"])
-    return model.to(device).eval()
+    return _filled(hyperparameters, content["state_dict"]).to(device)
 
 
 def in_precision(model: Potential, dtype: str) -> Potential:
@@ -166,10 +162,7 @@ def in_precision(model: Potential, dtype: str) -> Potential:
         model: With the hyperparameters to make it again.
         dtype: "float32" or "float64".
     """
-    blank = Rescaling(1.0, [0.0] * len(model.atomic_numbers))
-    again = _create({**model.hyperparameters, "dtype": dtype}, blank)
-    again.load_state_dict(model.state_dict())
-    return again.eval()
+    return _filled({**model.hyperparameters, "dtype": dtype}, model.state_dict())
 
 
 def file_in(path: Path) -> Path:
@@ -187,8 +180,12 @@ def file_in(path: Path) -> Path:
     return file
 
 
-def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potential:
-    """Call the class that `_target_` names with the other entries."""
+def create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potential:
+    """Call the class that `_target_` names with the other entries.
+
+    Raises:
+        InputError: There is no such class, it is not installed, or it does not take these values.
+    """
     values = dict(hyperparameters)
     target = values.pop("_target_")
     architecture = architecture_of(target)
@@ -202,6 +199,13 @@ def _create(hyperparameters: Mapping[str, Any], rescaling: Rescaling) -> Potenti
         raise InputError(f"model {target}: {error} (given {given})") from error
     model.hyperparameters = dict(hyperparameters)
     return model
+
+
+def _filled(hyperparameters: Mapping[str, Any], state: Mapping[str, Any]) -> Potential:
+    """A potential made by its hyperparameters and given its parameters and buffers, in evaluation mode on the CPU."""
+    model = create(hyperparameters, Rescaling(1.0, [0.0] * len(hyperparameters["atomic_numbers"])))
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def _version(distribution: str) -> str | None:

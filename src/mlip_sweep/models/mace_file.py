@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, in_a_line
 from mlip_sweep.models.build_context import build_context
+from mlip_sweep.models.checkpoint import create
 from mlip_sweep.models.e3nn_options import eager_e3nn, pickles_of_any_e3nn
 from mlip_sweep.models.interface import Cutoff, Potential
 from mlip_sweep.models.mace import MACE, MACENetwork
@@ -107,18 +108,19 @@ def read(path: Path) -> Potential:
         if numbers != sorted(numbers):
             raise InputError(f"its elements {numbers} are not sorted, as MACE's training leaves them")
         hyperparameters = {
+            "_target_": f"{MACEOfFile.__module__}.{MACEOfFile.__name__}",
             "cutoff": float(config["r_max"]),
             "constructor": {name: _plain(name, value) for name, value in config.items() if name not in OWN},
             "atomic_numbers": numbers,
             "dtype": dtype,
         }
         energies = state[E0].double().reshape(-1).tolist()
-        model = MACEOfFile(**hyperparameters, rescaling=Rescaling(1.0, energies))
+        model: Any = create(hyperparameters, Rescaling(1.0, energies))
         model.network.load_state_dict({**state, E0: torch.zeros_like(state[E0])})
     except (RuntimeError, TypeError, InputError) as error:
         raise InputError(f"{path}: this MACE cannot be made again: {_line(error)}") from error
-    model.hyperparameters = {"_target_": f"{MACEOfFile.__module__}.{MACEOfFile.__name__}", **hyperparameters}
-    return model.eval()
+    made: Potential = model.eval()
+    return made
 
 
 def write(model: MACE, path: Path) -> None:
@@ -202,4 +204,4 @@ def _restored(constructor: Mapping[str, Any]) -> dict[str, Any]:
 
 def _line(error: Exception) -> str:
     """What an error says, in one line of moderate length."""
-    return " ".join(str(error).split())[:300]
+    return in_a_line(error)[:300]

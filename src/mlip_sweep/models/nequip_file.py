@@ -16,8 +16,9 @@ from ase.io import write as write_atoms
 from torch import Tensor, nn
 
 from mlip_sweep.data.graphs import Geometry
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, in_a_line
 from mlip_sweep.models.build_context import build_context
+from mlip_sweep.models.checkpoint import create
 from mlip_sweep.models.e3nn_options import eager_e3nn
 from mlip_sweep.models.interface import Cutoff, Potential
 from mlip_sweep.models.nequip import NequIP, NequIPNetwork
@@ -122,7 +123,7 @@ def read(path: Path) -> Potential:
         try:
             models = load_saved_model(path, model_key=None)
         except Exception as error:  # whatever the file's own code raises
-            line = " ".join(str(error).split())[:300]
+            line = in_a_line(error)[:300]
             raise InputError(f"{path}: no package or checkpoint of nequip ({type(error).__name__}: {line})") from error
         if len(models) != 1:
             raise InputError(f"{path}: holds the models {', '.join(models)}; give a file of one")
@@ -134,7 +135,7 @@ def read(path: Path) -> Potential:
             return model.eval()
         return _made_again(model, *described).eval()
     except (RuntimeError, TypeError, InputError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"{path}: {in_a_line(error)[:300]}") from error
 
 
 def _description(path: Path) -> tuple[str, dict[str, Any]] | None:
@@ -147,19 +148,18 @@ def _description(path: Path) -> tuple[str, dict[str, Any]] | None:
     return builder, {str(name): _plain(value) for name, value in config.items() if name not in own}
 
 
-def _made_again(model: NequIPOfFile, builder: str, constructor: Mapping[str, Any]) -> NequIPOfCheckpoint:
+def _made_again(model: NequIPOfFile, builder: str, constructor: Mapping[str, Any]) -> Potential:
     """A potential of the same numbers, of which a training can begin."""
-    hyperparameters: dict[str, Any] = {
+    hyperparameters = {
+        "_target_": f"{NequIPOfCheckpoint.__module__}.{NequIPOfCheckpoint.__name__}",
         "cutoff": model.cutoff,
         "builder": builder,
         "constructor": dict(constructor),
         "atomic_numbers": list(model.atomic_numbers),
         "dtype": model.precision,
     }
-    again = NequIPOfCheckpoint(**hyperparameters, rescaling=model.rescaling)
-    again.network.load_state_dict(model.network.state_dict())
-    target = f"{NequIPOfCheckpoint.__module__}.{NequIPOfCheckpoint.__name__}"
-    again.hyperparameters = {"_target_": target, **hyperparameters}
+    again = create(hyperparameters, model.rescaling)
+    again.load_state_dict(model.state_dict())
     return again
 
 

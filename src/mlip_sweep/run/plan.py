@@ -15,7 +15,7 @@ from mlip_sweep.composition import TARGET
 from mlip_sweep.config import RunSettings, located, make, parse
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
-from mlip_sweep.errors import InputError, SettingError, without_passwords
+from mlip_sweep.errors import InputError, SettingError, in_a_line, without_passwords
 from mlip_sweep.measurement.chosen import check_measurements, check_objectives, measurements_of
 from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
@@ -241,7 +241,7 @@ def checked_optimizer(entry: Mapping[str, Any]) -> Callable[[Any], torch.optim.O
     except InputError:
         raise
     except Exception as error:  # of whatever library
-        raise InputError(f"optimizer: {' '.join(str(error).split())} (given {given})") from error
+        raise InputError(f"optimizer: {in_a_line(error)} (given {given})") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizer._target_={entry['_target_']}: it makes no torch.optim.Optimizer; name one")
     return make_optimizer

@@ -15,7 +15,7 @@ from mlip_sweep.config import config_folder, plain
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
-from mlip_sweep.errors import InputError
+from mlip_sweep.errors import InputError, in_a_line
 from mlip_sweep.measurement.chosen import check_measurements, measurements_of
 from mlip_sweep.measurement.evaluation import device_of
 from mlip_sweep.measurement.interface import ForceFieldMeasurement, Measurement
@@ -229,4 +229,4 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(config_dir=str(config_folder("conf")), version_base="1.3"):
             return compose("run", overrides=list(overrides), return_hydra_config=True)
     except HydraException as error:
-        raise InputError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{' '.join(overrides)}: {in_a_line(error)}") from None
