@@ -15,6 +15,7 @@ from mlip_sweep import clock
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
 from mlip_sweep.models import rescaling
+from mlip_sweep.models.mapped import derive_together
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.training import cohort
 from mlip_sweep.training.cohort import Cohort, membership
@@ -229,3 +230,27 @@ def test_the_state_of_the_process_is_each_member_s_own():
 
     members = Cohort([partial(work, name) for name in "abc"], surroundings).run()
     assert [member.result for member in members] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("cost", "together_then"), [(1000, 4), (100, 3), (0, 2)])
+def test_smaller_geometries_are_filled_up_where_that_pays(cost, together_then, monkeypatch):
+    """Of 4, 2, 2 and 1 molecules, each in its numbers as if it were alone."""
+    counts = []
+
+    def derive(evaluations, backend=None):
+        counts.append(len(evaluations))
+        return derive_together(evaluations, backend)
+
+    def work(seed, n_frames):
+        model = small_model("nequip", DATASET, seed=seed).eval()
+        membership().share(model)
+        geometry = collate(DATASET.graphs("train", model.cutoff)[:n_frames]).geometry()
+        for ours, own in zip(model.compiled(model.states(), geometry), model.derive({}, geometry), strict=True):
+            torch.testing.assert_close(ours, own, rtol=1e-9, atol=1e-12)
+        return "done"
+
+    monkeypatch.setattr(cohort, "derive_together", derive)
+    monkeypatch.setattr(cohort, "COST_OF_CALLS", cost)
+    monkeypatch.setattr(cohort, "FILLED_UP", 0.15)
+    assert together([partial(work, seed, n) for seed, n in enumerate((4, 2, 1, 2))]) == ["done"] * 4
+    assert counts == [together_then]  # who is left is served alone

@@ -27,6 +27,7 @@ from torch import Tensor, fx
 
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
+from mlip_sweep.models.cleanup import clean
 from mlip_sweep.models.interface import Derived, Potential, States
 
 KEPT = 16  # programs that a process keeps for later potentials
@@ -290,7 +291,7 @@ def written_out(
             for x, axis in zip((*alone, *geometry), axes, strict=True)
         ]
         mapped = make_fx(torch.vmap(functional, in_dims=tuple(axes)))(*together)
-    mapped.graph.eliminate_dead_code()
+        clean(mapped.graph)
     _free_sizes(mapped.graph)
     mapped.recompile()
     return mapped, names
