@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
-from recorded_runs import verdict_of
+from recorded_runs import stored, verdict_of
 
 from mlip_sweep.comparison.figures import NAMED, landscape_figure, prediction_figure, survival_figure
+from mlip_sweep.comparison.runs import runs_table
+from mlip_sweep.comparison.verdict import verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
-from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
+from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, UNEXPLAINED_FORCES
 
 
 def sweep_of(n, seeds=(0,)):
@@ -51,6 +53,17 @@ def test_prediction_shows_every_choice_as_its_mean_and_every_run_as_a_dot():
         assert len(dots) == len(found.runs)
         low, high = axes.get_xlim()
         assert low < found.runs[name].min() and found.runs[name].max() < high
+
+
+def test_choices_that_have_not_learnt_do_not_crowd_the_others():
+    def stored_as(name, unexplained, time):
+        metrics = {LOSS_ENTROPY: -time, UNEXPLAINED_FORCES: unexplained, TIME_TO_FAILURE: time}
+        return stored(name, {"model": name}, metrics)
+
+    runs = [stored_as("raw", 0.97, 0.1), stored_as("old", 0.1, 2.0), stored_as("new", 0.1, 3.0)]
+    figure = prediction_figure(verdict(runs_table(runs), {}))
+    assert sorted(container.lines[0].get_ydata()[0] for container in figure.axes[0].containers) == [2.0, 3.0]
+    assert "not learnt: raw" in figure.get_suptitle()
 
 
 def test_every_choice_is_told_apart_and_the_rest_is_counted():

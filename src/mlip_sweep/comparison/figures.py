@@ -121,7 +121,10 @@ def prediction_figure(found: Verdict) -> Figure | None:
         forces: f"forces RMSE, {_set_label(forces)} (meV/Å)",
     }
     present = [name for name in axis if name in found.runs and found.runs[name].notna().any()]
-    shown = [choice for choice in found.choices if len(choice.of_seeds(TIME_TO_FAILURE))]
+    measured = [choice for choice in found.choices if len(choice.of_seeds(TIME_TO_FAILURE))]
+    shown = [choice for choice in measured if choice.learnt]
+    if len(shown) < 2:  # else those that have not learnt, ten times as far away, would crowd the others together
+        shown = measured
     if len(shown) < 2 or not present:
         return None
     size = (_width(shown, len(present)), _height(shown) + 0.5)
@@ -150,6 +153,8 @@ def prediction_figure(found: Verdict) -> Figure | None:
         plain(axes)
     panels[0].set_ylabel("time to failure (ps), ± standard error")
     told = [f"{label}: {value}" for label, value in correlations(found.choices).items()]
+    if left_out := [choice.label for choice in measured if all(choice is not one for one in shown)]:
+        told.append(f"not shown, since they have not learnt: {', '.join(left_out)}")
     figure.suptitle("\n".join(told), fontsize=8, x=0.01, ha="left")
     _legend(figure, found, shown, points=True)
     return figure
