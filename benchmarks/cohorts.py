@@ -4,11 +4,13 @@
     python benchmarks/cohorts.py --compile --members 8             # through torch.compile too, with its compile time
     python benchmarks/cohorts.py --whole --members 8               # whole trainings: Lightning, optimiser, validation
     python benchmarks/cohorts.py --xyz train_300K.xyz              # other molecules
+    python benchmarks/cohorts.py --members 8 --profile             # what a step spends its time on
 
 A step is a batch of five frames: energies, forces, and the gradients of a loss of both by all weights. Cases take turns
 (A B A B), on one thread of one process; times are per member, medians with the least and the most of the turns, and so
 are the ratios, of one turn each. Beside them stand the floating-point operations of a step (torch's count, of matrix
-products alone) over the rate of a large matrix product on the same thread: what the machine could do.
+products alone) over the rate of a large matrix product on the same thread: what the machine could do. With --profile
+torch's profiler tells what the time of each case goes into.
 """
 
 import argparse
@@ -38,6 +40,23 @@ from mlip_sweep.training.fit import fit
 
 BATCH = 5  # frames
 
+OTHER = "other arithmetic"
+KINDS = {  # of operations, by how the names that torch's profiler gives them begin
+    "products of matrices": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
+    "products, sums": ("aten::mul", "aten::add", "aten::sum", "aten::sub", "aten::div", "aten::neg"),
+    "copies, rows": (
+        *("aten::copy_", "aten::cat", "aten::fill_", "aten::zero", "aten::new_zeros", "aten::stack", "aten::index"),
+        *("aten::_index", "aten::gather", "aten::scatter", "aten::clone", "aten::contiguous", "aten::_to_copy"),
+    ),
+    "shapes": (
+        *("aten::view", "aten::reshape", "aten::_reshape", "aten::_unsafe_view", "aten::as_strided", "aten::permute"),
+        *("aten::expand", "aten::slice", "aten::select", "aten::split", "aten::narrow", "aten::transpose", "aten::t"),
+        *("aten::unsqueeze", "aten::squeeze", "aten::empty", "aten::detach", "aten::alias"),
+    ),
+    "derivatives' bookkeeping": ("autograd::", "struct torch::autograd"),
+    "compiled": ("Torch-Compiled", "## Call", "CompiledFunction", "AOTDispatcher", "TorchDynamo", "CompiledFxGraph"),
+}
+
 
 def main() -> None:
     """Measure and print."""
@@ -48,6 +67,7 @@ def main() -> None:
     parser.add_argument("--xyz", type=Path, help="training frames from a file that ASE reads, instead of ethanol")
     parser.add_argument("--compile", action="store_true", help="through torch.compile too, which takes minutes")
     parser.add_argument("--whole", action="store_true", help="whole trainings instead of steps")
+    parser.add_argument("--profile", action="store_true", help="shares of a step's time by kinds of operations")
     parser.add_argument("--epochs", type=int, default=20, help="of whole trainings (default %(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="steps of a turn (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each case (default %(default)s)")
@@ -60,7 +80,8 @@ def main() -> None:
         if given.whole:
             console.print(whole(given, architecture, plans, data))
         else:
-            console.print(steps(given, architecture, [build(plan, data) for plan in plans], data))
+            for table in steps(given, architecture, [build(plan, data) for plan in plans], data):
+                console.print(table)
 
 
 def make(given: argparse.Namespace, architecture: str, seed: int) -> Plan:
@@ -69,7 +90,7 @@ def make(given: argparse.Namespace, architecture: str, seed: int) -> Plan:
     return plan_of(overrides_of(architecture, **size, seed=seed, overrides=given.overrides))
 
 
-def steps(given: argparse.Namespace, architecture: str, models: Sequence[Potential], data: Data) -> Table:
+def steps(given: argparse.Namespace, architecture: str, models: Sequence[Potential], data: Data) -> list[Table]:
     """Steps of the program alone, without a trainer around it."""
     for model in models:
         model.train()
@@ -123,6 +144,26 @@ def steps(given: argparse.Namespace, architecture: str, models: Sequence[Potenti
             f"{first[name]:.1f}",
             f"{memory[name]:.0f}",
         )
+    return [table, profile({name: step for name, (step, _) in cases.items()})] if given.profile else [table]
+
+
+def profile(cases: dict[str, Callable[[], None]]) -> Table:
+    """Shares of the time of three steps, by what the processor does."""
+    table = Table(title="share of a step's time, %")
+    for column in ("case", *KINDS, OTHER, "operations"):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for name, step in cases.items():
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            for _ in range(3):
+                step()
+        shares = dict.fromkeys((*KINDS, OTHER), 0.0)
+        operations = 0
+        for event in profiler.key_averages():
+            operations += event.count if event.key.startswith("aten::") else 0
+            kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), OTHER)
+            shares[kind] += event.self_cpu_time_total
+        total = sum(shares.values())
+        table.add_row(name, *(f"{100 * share / total:.0f}" for share in shares.values()), str(operations // 3))
     return table
 
 
