@@ -47,7 +47,7 @@ CASES = {  # a function, its inputs, and how many operations are left of it
     "expanded for arithmetic": (lambda x, y: x.expand(K, N, F) * y, [numbers(K, N, 1), numbers(K, N, F)], 1),
     "expanded, both": (lambda x, y: x.expand(K, N) * y.expand(K, N), [numbers(K, 1), numbers(1, N)], 1),
     "expanded, and needed": (lambda x, y: x.expand(K, N) * y, [numbers(K, 1), numbers(K, 1)], 2),
-    "number expanded": (lambda x, y: x.expand(K) * y, [numbers(), numbers(K)], 1),
+    "number expanded": (lambda x, y: x.expand(K) * y.to(torch.float32), [numbers(), numbers(K)], 3),
     "parts side by side": (lambda x, y: parts(x, y, [K, 5], (2, 5), (0, 2)), [numbers(K, 3), numbers(K, 2)], 1),
     "parts with a gap": (lambda x, y: parts(x, y, [K, 6], (3, 6), (0, 2)), [numbers(K, 3), numbers(K, 2)], 3),
     "parts that overlap": (lambda x, y: parts(x, y, [K, 4], (1, 4), (0, 2)), [numbers(K, 3), numbers(K, 2)], 3),
@@ -64,6 +64,7 @@ CASES = {  # a function, its inputs, and how many operations are left of it
     ),
     "rows of each member": (by_member, [numbers(K, N, F), rows()], 7),
     "rows of one member": (lambda x, i: x[i], [numbers(K, N, F), rows(high=K)], 1),
+    "one row added to each member": (put_by_member, [numbers(F), rows()], 4),
     "rows of each member added": (put_by_member, [numbers(K, E, F), rows()], 9),
 }
 
