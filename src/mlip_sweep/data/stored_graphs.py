@@ -41,7 +41,7 @@ class StoredGraphs(Sequence[GraphBatch]):
         determined_by = {"format": FORMAT, "cutoff": cutoff, "geometries": _checksum(frames)}
         write = partial(_write, frames=frames, cutoff=cutoff)
         self._path = cached(folder or cache_folder() / "graphs", "edges", ".h5", determined_by, write)
-        self._file: h5py.File | None = None
+        self._stored: tuple[h5py.Dataset, h5py.Dataset] | None = None  # to open one takes longer than to read a frame
         with h5py.File(self._path) as file:
             self._ends = file["ends"][:]  # (G,)
 
@@ -56,12 +56,12 @@ class StoredGraphs(Sequence[GraphBatch]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
-        if self._file is None:
-            self._file = h5py.File(self._path)
+        if self._stored is None:
+            file = h5py.File(self._path)
+            self._stored = file["edge_index"], file["edge_shift"]
         edges = slice(self._ends[place - 1] if place else 0, self._ends[place])
-        edge_index = np.ascontiguousarray(self._file["edge_index"][edges].T, np.int64)
-        edge_shift = self._file["edge_shift"][edges].astype(np.float64)
-        return graph_with(self._frames[place], edge_index, edge_shift)
+        indices, shifts = (dataset[edges] for dataset in self._stored)
+        return graph_with(self._frames[place], np.ascontiguousarray(indices.T, np.int64), shifts.astype(np.float64))
 
     def __iter__(self) -> Iterator[GraphBatch]:
         return (self[place] for place in range(len(self)))
@@ -73,7 +73,7 @@ class StoredGraphs(Sequence[GraphBatch]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: an open file is not."""
-        return {**vars(self), "_file": None}
+        return {**vars(self), "_stored": None}
 
 
 def fit_in_memory(frames: Sequence[Frame], cutoff: float) -> bool:
