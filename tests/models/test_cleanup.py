@@ -20,7 +20,7 @@ def rows(high=N, shape=(K, E)):
 
 
 def by_member(x, index):
-    return torch.ops.aten.index.Tensor(x, [torch.arange(K).unsqueeze(-1), index])
+    return aten.index.Tensor(x, [torch.arange(K).unsqueeze(-1), index])
 
 
 def put_by_member(x, index):
@@ -51,6 +51,12 @@ CASES = {  # a function, its inputs, and how many operations are left of it
     "parts side by side": (lambda x, y: parts(x, y, [K, 5], (2, 5), (0, 2)), [numbers(K, 3), numbers(K, 2)], 1),
     "parts with a gap": (lambda x, y: parts(x, y, [K, 6], (3, 6), (0, 2)), [numbers(K, 3), numbers(K, 2)], 3),
     "parts that overlap": (lambda x, y: parts(x, y, [K, 4], (1, 4), (0, 2)), [numbers(K, 3), numbers(K, 2)], 3),
+    "parts of one place": (
+        lambda x, y, z: parts(x, y, [K, 5], (0, 2), (0, 2)) + aten.slice_backward(z, [K, 5], 1, 2, 5, 1),
+        [numbers(K, 2), numbers(K, 2), numbers(K, 3)],
+        5,
+    ),
+    "slices, one of them empty": (lambda x: x[:, 0:2].sum() + x[:, 2:2].sum() * x[:, 2:5].sum(), [numbers(K, 5)], 9),
     "slices": (lambda x: x[:, 0:2].sum() * x[:, 2:5].sum(), [numbers(K, 5)], 6),
     "slices with a gap": (lambda x: x[:, 1:2].sum() * x[:, 3:4].sum(), [numbers(K, 5)], 6),
     "slices that overlap": (lambda x: x[:, 0:3].sum() * x[:, 2:5].sum(), [numbers(K, 5)], 5),

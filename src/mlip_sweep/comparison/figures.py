@@ -122,9 +122,8 @@ def prediction_figure(found: Verdict) -> Figure | None:
     }
     present = [name for name in axis if name in found.runs and found.runs[name].notna().any()]
     measured = [choice for choice in found.choices if len(choice.of_seeds(TIME_TO_FAILURE))]
-    shown = [choice for choice in measured if choice.learnt]
-    if len(shown) < 2:  # else those that have not learnt, ten times as far away, would crowd the others together
-        shown = measured
+    learnt = [choice for choice in measured if choice.learnt]
+    shown = learnt if len(learnt) > 1 else measured  # the others, ten times as far away, would crowd these together
     if len(shown) < 2 or not present:
         return None
     size = (_width(shown, len(present)), _height(shown) + 0.5)
@@ -153,7 +152,7 @@ def prediction_figure(found: Verdict) -> Figure | None:
         plain(axes)
     panels[0].set_ylabel("time to failure (ps), ± standard error")
     told = [f"{label}: {value}" for label, value in correlations(found.choices).items()]
-    if left_out := [choice.label for choice in measured if all(choice is not one for one in shown)]:
+    if left_out := [choice.label for choice in measured if shown is learnt and not choice.learnt]:
         told.append(f"not shown, since they have not learnt: {', '.join(left_out)}")
     figure.suptitle("\n".join(told), fontsize=8, x=0.01, ha="left")
     _legend(figure, found, shown, points=True)

@@ -5,7 +5,6 @@ changes of shape: 500 of the 900 operations of a NequIP. Each takes as long as a
 once more when derivatives are taken. The rules here keep what an operation gives; only strides may change.
 """
 
-import math
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -34,9 +33,11 @@ def clean(graph: fx.Graph) -> None:
 
     Args:
         graph: Of operations of `torch.ops.aten` without effects, whose nodes carry what they give as fake tensors in
-            `meta["val"]`. To be called in the mode of these tensors.
+            `meta["val"]`. To be called in the mode of these tensors. What indexes rows counts from 0.
     """
-    while _sweep(graph):
+    changed = True
+    while changed:
+        changed = _sweep(graph)
         graph.eliminate_dead_code()
     _split_where_sliced(graph)
 
@@ -50,9 +51,7 @@ def _sweep(graph: fx.Graph) -> bool:
             simpler = _simplified(node)
         if simpler is node:
             simpler = known.setdefault(_identity(node), node)  # the same operation on the same inputs
-        if simpler is node:
-            node.meta["val"] = cast(Any, node.target)(*_values(node.args), **_values(node.kwargs))
-        else:
+        if simpler is not node:
             node.replace_all_uses_with(simpler)
             graph.erase_node(node)
             changed = True
@@ -62,9 +61,8 @@ def _sweep(graph: fx.Graph) -> bool:
 def _simplified(node: fx.Node) -> fx.Node:
     """A node that gives the same, the node itself where there is no simpler one."""
     for rule in _RULES:
-        simpler = rule(node)
-        if simpler is not None:
-            return _simplified(simpler) if simpler.op == "call_function" and simpler is not node else simpler
+        if (simpler := rule(node)) is not None:
+            return _simplified(simpler)
     return node
 
 
@@ -163,14 +161,16 @@ def _selected_by_rows(node: fx.Node) -> fx.Node | None:
     if rows is None:
         return None
     members, length, *numbers = _shape(array)
-    count = math.prod(_shape(rows))
-    if source and _shape(source[0]) != (*_shape(rows), *numbers):
+    per_member = _shape(rows)[1]
+    count = members * per_member
+    if source and _shape(source[0]) != (members, per_member, *numbers):
         return None
 
     def made(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         return _made(node, target, args, kwargs)
 
     starts = made(aten.arange.start_step, 0, members * length, length, dtype=torch.int64, device=_value(array).device)
+    rows = made(aten.reshape.default, rows, [members, per_member])
     index = made(aten.add.Tensor, rows, made(aten.reshape.default, starts, [members, 1]))
     index = made(aten.reshape.default, index, [count])
     array = made(aten.reshape.default, array, [members * length, *numbers])
@@ -198,7 +198,8 @@ def _split_where_sliced(graph: fx.Graph) -> None:
         arguments: tuple[Any, ...] = node.args
         if len(arguments) == 4:  # no step
             source, axis, start, end = arguments
-            slices[source, axis][start, min(end, _shape(source)[axis])] = node
+            if _shape(node)[axis]:
+                slices[source, axis][start, min(end, _shape(source)[axis])] = node
     for (source, axis), of_source in slices.items():
         places = sorted(of_source)
         bounds = [0, *(bound for place in places for bound in place), _shape(source)[axis]]
@@ -223,14 +224,14 @@ def _parts(node: fx.Node) -> tuple[tuple[int, tuple[int, ...]], dict[tuple[int, 
         part, shape, axis, start, end, _ = node.args
         return (axis, tuple(shape)), {(start, min(end, shape[axis])): part}  # type: ignore
     if node.target is aten.add.Tensor and not node.kwargs:
-        of_args = [_parts(arg) if isinstance(arg, fx.Node) else None for arg in node.args]
-        if of_args[0] and of_args[1] and of_args[0][0] == of_args[1][0]:
-            return of_args[0][0], of_args[0][1] | of_args[1][1]
+        first, second = (_parts(arg) if isinstance(arg, fx.Node) else None for arg in node.args)
+        if first and second and first[0] == second[0] and not first[1].keys() & second[1].keys():
+            return first[0], first[1] | second[1]
     return None
 
 
 def _repeated_for_rows(array: fx.Node, index: fx.Node) -> fx.Node | None:
-    """The (K, E) numbers of rows of an array, where an index is the same for all numbers of a row."""
+    """The numbers of rows of an array, K × E, where an index is the same for all numbers of a row."""
     if index.target is not aten.expand.default or len(_shape(index)) < 3:
         return None
     rows, (members, length, *numbers) = _source(index), _shape(index)
@@ -238,11 +239,11 @@ def _repeated_for_rows(array: fx.Node, index: fx.Node) -> fx.Node | None:
         return None
     if _shape(rows) != (members, length, *(1 for _ in numbers)):
         return None
-    return _made(index, aten.reshape.default, (rows, [members, length]))
+    return rows
 
 
 def _of_each_member(array: fx.Node, indices: Sequence[fx.Node | None]) -> fx.Node | None:
-    """The (K, E) numbers of rows, where the first axis is gone through in order."""
+    """The numbers of rows, K × E, where the first axis is gone through in order."""
     if len(indices) != 2:
         return None
     member, rows = indices
