@@ -14,6 +14,7 @@ torch's profiler tells what the time of each case goes into.
 """
 
 import argparse
+import re
 import resource
 import statistics
 import tempfile
@@ -41,20 +42,15 @@ from mlip_sweep.training.fit import fit
 BATCH = 5  # frames
 
 OTHER = "other arithmetic"
-KINDS = {  # of operations, by how the names that torch's profiler gives them begin
-    "products of matrices": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
-    "products, sums": ("aten::mul", "aten::add", "aten::sum", "aten::sub", "aten::div", "aten::neg"),
-    "copies, rows": (
-        *("aten::copy_", "aten::cat", "aten::fill_", "aten::zero", "aten::new_zeros", "aten::stack", "aten::index"),
-        *("aten::_index", "aten::gather", "aten::scatter", "aten::clone", "aten::contiguous", "aten::_to_copy"),
-    ),
-    "shapes": (
-        *("aten::view", "aten::reshape", "aten::_reshape", "aten::_unsafe_view", "aten::as_strided", "aten::permute"),
-        *("aten::expand", "aten::slice", "aten::select", "aten::split", "aten::narrow", "aten::transpose", "aten::t"),
-        *("aten::unsqueeze", "aten::squeeze", "aten::empty", "aten::detach", "aten::alias"),
-    ),
-    "derivatives' bookkeeping": ("autograd::", "struct torch::autograd"),
-    "compiled": ("Torch-Compiled", "## Call", "CompiledFunction", "AOTDispatcher", "TorchDynamo", "CompiledFxGraph"),
+KINDS = {  # of operations, by the whole names that torch's profiler gives them
+    "products of matrices": r"aten::(mm|bmm|addmm|baddbmm)",
+    "products, sums": r"aten::(mul|add|sum|sub|div|neg)_?",
+    "copies, rows": r"aten::(copy_|cat|fill_|zero_|zeros|new_zeros|stack|_?index\w*|gather|scatter\w*|clone|contiguous|"
+    r"_to_copy)",
+    "shapes": r"aten::(_?reshape\w*|_?(unsafe_)?view|as_strided|permute|expand|slice|select|split\w*|narrow|transpose|"
+    r"t|unsqueeze|squeeze|empty\w*|detach|alias)",
+    "derivatives' bookkeeping": r"autograd::.*|\w+Backward\d+|struct torch::autograd.*",
+    "compiled": r"(Torch-Compiled|## Call|CompiledFunction|AOTDispatcher|TorchDynamo|CompiledFxGraph).*",
 }
 
 
@@ -160,7 +156,7 @@ def profile(cases: dict[str, Callable[[], None]]) -> Table:
         operations = 0
         for event in profiler.key_averages():
             operations += event.count if event.key.startswith("aten::") else 0
-            kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), OTHER)
+            kind = next((kind for kind, names in KINDS.items() if re.fullmatch(names, event.key)), OTHER)
             shares[kind] += event.self_cpu_time_total
         total = sum(shares.values())
         table.add_row(name, *(f"{100 * share / total:.0f}" for share in shares.values()), str(operations // 3))
