@@ -8,6 +8,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.fd import calculate_numerical_forces
 from ase.io import write
 
+from mlip_sweep.data import trained_methods
 from mlip_sweep.data.checksums import data_checksum
 from mlip_sweep.data.consistency import check_consistency
 from mlip_sweep.data.crystals import Disorder, crystal, disordered_cell
@@ -105,9 +106,11 @@ def test_a_crystal_of_a_file(aluminium, tmp_path):
     assert {len(frame) for frame in data.train} == {4}
 
 
-def test_sodium_chloride_by_sevennet(tmp_path):
-    pytest.importorskip("sevenn", reason="sevenn is not installed (extra sevennet)")
-    salt = {"method": "SevenNet-0", "structure": "NaCl", "lattice": "rocksalt", "lattice_constant": 5.64}
+@pytest.mark.parametrize("method", trained_methods.PACKAGES)
+def test_sodium_chloride_by_a_trained_potential(tmp_path, method):
+    package, extra = trained_methods.PACKAGES[method]
+    pytest.importorskip(package, reason=f"{package} is not installed (extra {extra})")
+    salt = {"method": method, "structure": "NaCl", "lattice": "rocksalt", "lattice_constant": 5.64}
     short = {"name": "salt", "n_pool": 8, "strain": 0.05, "molten": 0.0, "steps": 2}
     data = crystal(**{**SMALL, **salt, **short}, seed=0, cache=tmp_path)
     assert data.atomic_numbers == (11, 17)

@@ -1,4 +1,4 @@
-"""`dataset=aluminium_emt`, `copper_gold_emt`, `crystal_sevennet`: crystals, disordered in small periodic cells.
+"""`dataset=aluminium_emt`, `copper_gold_emt`, `crystal_…`: crystals, disordered in small periodic cells.
 
 Aluminium by ASE's EMT is a small stand-in for ANI-Al (Smith et al., Nat. Commun. 12, 1257 (2021),
 https://doi.org/10.1038/s41467-021-21376-0), whose cells are random too: strained, with vacancies, molten. An alloy has

@@ -1,15 +1,11 @@
-"""The reference methods that compute labels where there are none: xTB, EMT for metals, and SevenNet for crystals.
+"""The reference methods that compute labels where there are none: xTB, EMT for metals, trained potentials for crystals.
 
-SevenNet-0 is itself a potential, trained on PBE: its labels are smooth and cheap, and no more exact than it is.
-Park et al., J. Chem. Theory Comput. 20 (2024) 4857, doi:10.1021/acs.jctc.4c00190 (its weights are in its package, MIT).
 Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15 (2019) 1652, doi:10.1021/acs.jctc.8b01176.
 Jacobsen, Stoltze & Nørskov, Surf. Sci. 366 (1996) 394, doi:10.1016/0039-6028(96)00816-3.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,13 +16,13 @@ from ase.calculators.emt import EMT
 from ase.data import chemical_symbols, ground_state_magnetic_moments
 from threadpoolctl import threadpool_limits
 
+from mlip_sweep.data import trained_methods
 from mlip_sweep.data.frames import Frame
 from mlip_sweep.errors import InputError
 
 XTB = ("GFN2-xTB", "GFN1-xTB")
-SEVENNET = {"SevenNet-0": "7net-0"}  # and their names in the library
-METHODS = (*XTB, "EMT", *SEVENNET)
-PACKAGES = {**dict.fromkeys(XTB, ("tblite", "xtb")), **dict.fromkeys(SEVENNET, ("sevenn", "sevennet"))}  # and extras
+METHODS = (*XTB, "EMT", *trained_methods.PACKAGES)
+PACKAGES = {**dict.fromkeys(XTB, ("tblite", "xtb")), **trained_methods.PACKAGES}  # and extras
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")  # EMT's: it has H, C, N and O "just for fun"
 
 
@@ -45,8 +41,8 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
         raise InputError(f"dataset.reference: method {method!r} is unknown; choose one of {', '.join(METHODS)}")
     if method == "EMT":
         return EMT()
-    if method in SEVENNET:
-        return _sevennet(method)
+    if method in trained_methods.PACKAGES:
+        return trained_methods.trained_calculator(str(method))
     try:
         from tblite.ase import TBLite  # an extra that few need, and slow to import
     except ImportError as error:
@@ -57,18 +53,6 @@ def reference_calculator(reference: Mapping[str, Any]) -> Calculator:
         multiplicity=int(reference.get("multiplicity", 1)),
         verbosity=0,
     )
-
-
-@cache
-def _sevennet(method: str) -> Calculator:
-    """One for all atoms, since it takes seconds to read."""
-    try:
-        from sevenn.calculator import SevenNetCalculator  # likewise
-    except ImportError as error:
-        raise InputError(f"{method} needs sevenn: pip install 'mlip-sweep[sevennet]'") from error
-    with warnings.catch_warnings(action="ignore"):  # of accelerators for GPUs, and of TorchScript
-        calculator: Calculator = SevenNetCalculator(SEVENNET[method], device="cpu")
-    return calculator
 
 
 def check_elements(numbers: Iterable[int], method: str) -> None:
@@ -138,13 +122,13 @@ def isolated_atom_labels(atomic_numbers: Iterable[int], method: str) -> dict[int
         method: One of `METHODS`.
 
     Returns:
-        Atomic number to energy, eV, sorted; nothing of SevenNet, which has never seen an isolated atom.
+        Atomic number to energy, eV, sorted; nothing of a trained potential, which has never seen an isolated atom.
 
     Raises:
         InputError: The method is unknown, or tblite is not installed.
     """
     energies: dict[int, float] = {}
-    if method in SEVENNET:
+    if method in trained_methods.PACKAGES:
         return energies
     for number in sorted({int(z) for z in atomic_numbers}):
         atom = Atoms(numbers=[number], positions=[[0.0, 0.0, 0.0]])
