@@ -5,6 +5,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones as AseLennardJones
 from ase.md.nvtberendsen import NVTBerendsen
@@ -97,6 +98,27 @@ def test_equals_ase_on_emt_copper_also_from_rest(velocity):
         truth = ase_run(atoms, momenta[0], EMT(), 100, thermostat, 1.0)
     np.testing.assert_allclose(found.positions[0], truth.positions, rtol=0, atol=1e-8)
     assert np.abs(truth.positions - atoms.positions).max() > 0.1
+
+
+class SpringsByAutograd(Calculator):
+    """As trained potentials do, it derives its forces, and needs gradients enabled."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms, properties, system_changes):
+        super().calculate(atoms, properties, system_changes)
+        positions = torch.tensor(atoms.positions, requires_grad=True)
+        energy = 15.0 * ((positions[0] - positions[1]).norm() - 0.75) ** 2
+        (gradient,) = torch.autograd.grad(energy, positions)
+        self.results = {"energy": energy.item(), "forces": -gradient.numpy()}
+
+
+def test_a_calculator_may_derive_its_forces_by_gradients():
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.8]])
+    momenta = np.zeros((1, 2, 3))
+    found = molecular_dynamics(CalculatorModel(SpringsByAutograd()), frame_of(atoms), momenta, n_steps=20, **QUIET)
+    truth = ase_run(atoms, momenta[0], SpringsByAutograd(), 20, None, 1.0)
+    np.testing.assert_allclose(found.positions[0], truth.positions, rtol=0, atol=1e-10)
 
 
 def test_a_spring_keeps_its_period():

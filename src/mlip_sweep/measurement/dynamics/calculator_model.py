@@ -15,7 +15,7 @@ class CalculatorModel:
     """Energies and forces of a batch, one system after another.
 
     A calculation that fails (a self-consistent field that does not converge) gives NaN for its system; any other
-    exception passes through.
+    exception passes through. Gradients are enabled while it works: a trained potential derives its forces by them.
 
     Args:
         calculator: any ASE calculator of energies and forces.
@@ -28,6 +28,7 @@ class CalculatorModel:
         self.cutoff = cutoff
         self.pbc = tuple(bool(periodic) for periodic in pbc)
 
+    @torch.enable_grad()
     def __call__(self, batch: GraphBatch) -> Prediction:
         """Energy (S,) eV and forces (N, 3) eV/Å; not differentiable."""
         energies = np.full(batch.n_systems, np.nan)
