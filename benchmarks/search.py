@@ -20,6 +20,7 @@ from rich.table import Table
 from scipy import stats
 
 SAMPLERS = ("tpe", "random")
+NOT_MEASURED = ("accuracy", "stability", "sharpness", "bond_scans", "inference_time")  # S alone is looked for
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def search(sampler: str, seed: int, chosen: argparse.Namespace) -> np.ndarray:
     command += [f"hydra.sweeper.study_name={name}", f"hydra/sweeper/sampler={sampler}"]
     command += [f"hydra.sweeper.sampler.seed={seed}", f"hydra.sweeper.n_trials={chosen.trials}"]
     command += [f"hydra.sweeper.n_jobs={chosen.jobs}", f"trainer.max_epochs={chosen.epochs}", "dataset.n_train=20"]
-    command += ["measurement.accuracy=null", "measurement.stability=null", "measurement.inference_time=null"]
+    command += [f"measurement.{name}=null" for name in NOT_MEASURED]
     with (chosen.folder / f"{name}.log").open("a") as log:
         subprocess.run(command, cwd=chosen.folder, stdout=log, stderr=log, check=True)
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{chosen.folder.absolute()}/optuna.db")
