@@ -10,15 +10,21 @@ from recorded_runs import stored
 from mlip_sweep.comparison.published import (
     beside_published,
     chosen_by,
+    published_landscapes,
     published_models,
+    slopes_beside_published,
+)
+from mlip_sweep.comparison.published_figures import (
+    published_landscapes_figure,
     published_prediction_figure,
+    published_slopes_figure,
     published_times_figure,
 )
-from mlip_sweep.comparison.runs import runs_table
+from mlip_sweep.comparison.runs import Landscape, runs_table
 from mlip_sweep.comparison.statistics import correlation, learning_slope
 from mlip_sweep.comparison.verdict import verdict
 from mlip_sweep.config import config_folder
-from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
+from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.dynamics.time_to_failure import TIME_TO_FAILURE
 from mlip_sweep.measurement.landscape.entropy import EntropySettings, combined_entropy, landscape_entropy
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
@@ -49,6 +55,19 @@ def test_repeated_models_have_the_same_config():
         configs = [(config_folder("conf") / "published" / f"{one}.yaml").read_text() for one in (name, same)]
         plain = [[line for line in text.splitlines() if not line.startswith("#")] for text in configs]
         assert plain[0] == plain[1]
+
+
+@needs_tables
+@pytest.mark.parametrize("architecture", ["nequip", "mace"])
+def test_the_landscapes_are_the_raw_ones(architecture):
+    theirs = raw(f"{architecture}_losslands.csv")
+    names = published_models()["published_name"]
+    ours = published_landscapes().replace({"model": names.to_dict()})
+    ours = ours[published_landscapes()["model"].str.startswith(architecture)]
+    both = ours.merge(theirs, left_on=["model", ours["t"].round(6)], right_on=["model", theirs["x"].round(6)])
+    assert len(both) == len(ours) == 41 * names.index.str.startswith(architecture).sum()
+    np.testing.assert_allclose(both["energy_eV_atom"], both["e"], rtol=6e-4)
+    np.testing.assert_allclose(both["forces_eV_A"], both["f"], rtol=6e-4)
 
 
 @needs_tables
@@ -123,3 +142,39 @@ def test_a_model_with_another_choice_on_top_is_none_of_the_paper_s():
 
 def test_runs_of_other_models_have_no_table():
     assert beside_published(of_paper({"mine": 1.0})).empty
+
+
+def test_landscapes_stand_side_by_side():
+    found = of_paper({"mace_v2_l1": 1.0, "nequip_baseline": -3.0})
+    curves = np.full((2, 5), 0.02)
+    of_nequip = {run: Landscape(np.linspace(-0.25, 0.25, 5), curves, 2 * curves) for run in found.runs["run_id"]}
+    of_nequip = {run: curve for run, curve in of_nequip.items() if run.startswith("nequip")}
+    axes = published_landscapes_figure(found, of_nequip).axes
+    assert [one.get_title() for one in axes[:2]] == ["NequIP, published", "NequIP, here"]
+    (published,), (forces,) = axes[0].lines, axes[3].lines
+    assert published.get_ydata()[20] == pytest.approx(6.114)  # meV/atom at t = 0
+    assert list(forces.get_ydata()) == pytest.approx([40.0] * 5)
+    assert published_landscapes_figure(found, {}) is None
+
+
+def learning(model, slope):
+    return [
+        stored(
+            f"{model}-{n}-{seed}",
+            {"model": "nequip", "published": model, "seed": seed, "seeds.model": seed, "dataset.n_train": n},
+            {LOSS_ENTROPY: 0.01 * n + seed, RMSE_FORCES_ALL_T: 500.0 * (1 + seed) * n**slope},
+        )
+        for n in (10, 40)
+        for seed in range(2)
+    ]
+
+
+def test_learning_slopes_stand_beside_the_published_ones():
+    runs = [*learning("nequip_2-layer", -0.5), *learning("nequip_baseline", -0.25)]
+    table = slopes_beside_published(verdict(runs_table(runs), {})).set_index("model")
+    assert list(table.index) == ["nequip_2-layer", "nequip_baseline"]
+    assert list(table["learning_slope_mean"]) == pytest.approx([-0.5, -0.25])
+    assert table.loc["nequip_2-layer", "learning_slope_published"] == pytest.approx(-0.2229)
+    assert table.loc["nequip_2-layer", "S_mean"] == pytest.approx(0.9)  # on 40 frames, over both seeds
+    assert len(published_slopes_figure(table.reset_index()).axes) == 4
+    assert slopes_beside_published(of_paper({"nequip_baseline": 1.0})).empty

@@ -20,7 +20,13 @@ from mlip_sweep.comparison.predictors import (
     predictors_figure,
     predictors_told,
 )
-from mlip_sweep.comparison.published import beside_published, published_prediction_figure, published_times_figure
+from mlip_sweep.comparison.published import beside_published, slopes_beside_published
+from mlip_sweep.comparison.published_figures import (
+    published_landscapes_figure,
+    published_prediction_figure,
+    published_slopes_figure,
+    published_times_figure,
+)
 from mlip_sweep.comparison.runs import (
     Landscape,
     Replicas,
@@ -58,12 +64,14 @@ class Evidence:
         predictions: how well each measure tells the time to failure and the learning slope.
         slopes: of learning curves, as `learning_slopes` gives them.
         published: the published numbers beside the runs; empty where they are not asked for or there are none.
+        published_slopes: the published learning slopes likewise.
     """
 
     claims: Sequence[Tested]
     predictions: Sequence[Prediction]
     slopes: pd.DataFrame
     published: pd.DataFrame
+    published_slopes: pd.DataFrame
 
     @property
     def told(self) -> list[str]:
@@ -110,6 +118,7 @@ class Comparison:
                 predictions=predictions(found),
                 slopes=learning_slopes(found),
                 published=beside_published(found) if self.published else pd.DataFrame(),
+                published_slopes=slopes_beside_published(found) if self.published else pd.DataFrame(),
             )
             for found in self.verdicts
         }
@@ -169,8 +178,8 @@ class Comparison:
         comparison.csv has one row a run, choices.csv one row a choice, findings.txt the words; landscapes.png,
         survival.png, prediction.png, and claims.csv, predictors.csv and predictors.png where the runs can test the
         claims of the literature and what predicts the time to failure, stand for the group with the most runs, with a
-        number for each further group. published.csv, published_times.png and published_prediction.png come with
-        `published`.
+        number for each further group. published.csv and the figures published_times.png, published_prediction.png and
+        published_landscapes.png come with `published`; with learning curves published_slopes.csv and .png too.
 
         Args:
             output: the folder; made where it is new.
@@ -200,10 +209,14 @@ class Comparison:
                 "predictors": predictions_table(evidence.predictions),
                 "learning_slopes": evidence.slopes,
                 "published": evidence.published,
+                "published_slopes": evidence.published_slopes,
             }
             if len(evidence.published):
                 figures["published_times"] = published_times_figure(evidence.published)
                 figures["published_prediction"] = published_prediction_figure(evidence.published)
+                figures["published_landscapes"] = published_landscapes_figure(found, self.landscapes)
+            if len(evidence.published_slopes):
+                figures["published_slopes"] = published_slopes_figure(evidence.published_slopes)
             for name, table in tables.items():
                 if len(table):
                     self.files.append(folder / f"{name}{number}.csv")

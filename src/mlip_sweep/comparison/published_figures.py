@@ -1,0 +1,189 @@
+"""The published figures again, with one's own runs beside them (figs 3 to 5 of doi:10.1088/2632-2153/acf115)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mlip_sweep.comparison.published import (
+    SLOPE_COLUMN,
+    TIME_COLUMN,
+    choices_of_paper,
+    published_landscapes,
+    published_models,
+)
+from mlip_sweep.comparison.runs import Landscape
+from mlip_sweep.comparison.statistics import correlation
+from mlip_sweep.comparison.style import plain
+from mlip_sweep.comparison.verdict import Verdict
+
+ARCHITECTURES: Final = {"nequip": "NequIP", "mace": "MACE"}
+COLOURS: Final = {"nequip": "#0072B2", "mace": "#D55E00"}
+MEASURES: Final = (("S", "loss entropy S (nat)"), ("rmse_forces_meV_A", "high-T forces RMSE (meV/Å)"))
+
+
+def published_landscapes_figure(found: Verdict, landscapes: Mapping[str, Landscape]) -> Figure | None:
+    """Landscapes, published beside one's own, each model in the colour of its published S (figures 3a and 4a).
+
+    None where no published model has a landscape of one's own.
+
+    Args:
+        found: the verdict on a group.
+        landscapes: by run id.
+    """
+    own: dict[str, list[Landscape]] = {}
+    for choice, model in choices_of_paper(found.choices):
+        own.setdefault(model, []).extend(landscapes[run] for run in choice.runs["run_id"] if run in landscapes)
+    own = {model: curves for model, curves in own.items() if curves}
+    if not own:
+        return None
+    present = [key for key in ARCHITECTURES if any(model.startswith(key) for model in own)]
+    theirs, entropies = published_landscapes(), published_models()["S"]
+    colours = ScalarMappable(Normalize(entropies[list(own)].min(), entropies[list(own)].max()), "viridis_r")
+    figure = Figure(figsize=(0.8 + 5.6 * len(present), 6.4), layout="constrained")
+    grid = figure.subplots(2, 2 * len(present), sharex=True, squeeze=False)
+    for model in sorted(own, key=lambda name: entropies[name]):
+        place = 2 * present.index(model.partition("_")[0])
+        published = theirs[theirs["model"] == model]
+        for row, (loss, column) in enumerate((("energy", "energy_eV_atom"), ("forces", "forces_eV_A"))):
+            line = {"color": colours.to_rgba(entropies[model]), "linewidth": 1.0}
+            grid[row, place].plot(published["t"], 1000.0 * published[column], **line)
+            mean = np.mean([getattr(one, loss).mean(axis=0) for one in own[model]], axis=0)
+            grid[row, place + 1].plot(own[model][0].t, 1000.0 * mean, **line)
+    for place, axes in enumerate(grid.flat):
+        axes.set_yscale("log")
+        plain(axes)
+        if place < 2 * len(present):
+            name = ARCHITECTURES[present[place // 2]]
+            axes.set_title(f"{name}, {'here' if place % 2 else 'published'}")
+        else:
+            axes.set_xlabel("displacement t")
+    for axes, words in zip(grid[:, 0], ("energy RMSE (meV/atom)", "forces RMSE (meV/Å)"), strict=True):
+        axes.set_ylabel(words)
+    figure.colorbar(colours, ax=grid, label="published S (nat)", fraction=0.03, aspect=40)
+    return figure
+
+
+def published_prediction_figure(table: pd.DataFrame) -> Figure:
+    """Time to failure against S and against the forces error, published and one's own (their figure 5, a and b).
+
+    Args:
+        table: as `beside_published` gives it.
+    """
+    figure = Figure(figsize=(9.0, 7.0), layout="constrained")
+    theirs = published_models()
+    for (left, right), (column, words) in zip(figure.subplots(2, 2), MEASURES, strict=True):
+        _scatter(left, theirs[column], theirs[TIME_COLUMN])
+        own = table.set_index("model")
+        values, times = (own[f"{name}_mean"] for name in (column, TIME_COLUMN))
+        _scatter(right, values, times, own[f"{column}_stderr"], own[f"{TIME_COLUMN}_stderr"])
+        for axes in (left, right):
+            axes.set(xlabel=words, ylabel="time to failure (ps)", xscale="linear" if column == "S" else "log")
+        if column == "S":
+            _titles(left, right, table)
+    _architectures(figure)
+    return figure
+
+
+def published_times_figure(table: pd.DataFrame) -> Figure:
+    """Times to failure by model, published beside one's own, in the order of the paper (its figures 3b and 4b).
+
+    Args:
+        table: as `beside_published` gives it.
+    """
+    figure = Figure(figsize=(9.0, 1.2 + 0.24 * len(table)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(table))[::-1]
+    theirs = published_models()
+    for place, (_, own) in zip(places, table.iterrows(), strict=True):
+        model, colour = theirs.loc[own["model"]], COLOURS[own["model"].partition("_")[0]]
+        left.plot([model["time_q25_ps"], model["time_q75_ps"]], [place, place], color=colour, linewidth=5, alpha=0.35)
+        left.plot(model["time_median_ps"], place, "|", color=colour, markersize=11)
+        left.plot(model[TIME_COLUMN], place, "o", color=colour, markersize=5)
+        right.errorbar(
+            own[f"{TIME_COLUMN}_mean"],
+            place,
+            xerr=own[f"{TIME_COLUMN}_stderr"],
+            fmt="o",
+            color=colour,
+            markersize=5,
+        )
+    left.set_yticks(places, [name.replace("_", " ", 1) for name in table["model"]])
+    left.set(title="published", xlabel="time to failure (ps)\nmean, median, quartiles of 30 replicas")
+    right.set(title="here", xlabel="time to failure (ps)\nmean ± standard error over seeds")
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+        plain(axes)
+    return figure
+
+
+def published_slopes_figure(table: pd.DataFrame) -> Figure:
+    """Learning slopes against S and the forces error on the most frames, published and one's own (figures 5c and d).
+
+    Args:
+        table: as `slopes_beside_published` gives it.
+    """
+    figure = Figure(figsize=(9.0, 7.0), layout="constrained")
+    theirs = published_models().dropna(subset=[SLOPE_COLUMN])
+    own = table.set_index("model")
+    for (left, right), (column, words) in zip(figure.subplots(2, 2), MEASURES, strict=True):
+        _scatter(left, theirs[column], theirs[SLOPE_COLUMN])
+        values, slopes = (own[f"{name}_mean"] for name in (column, SLOPE_COLUMN))
+        _scatter(right, values, slopes, own[f"{column}_stderr"], own[f"{SLOPE_COLUMN}_stderr"])
+        for axes in (left, right):
+            axes.set(xlabel=words, ylabel="learning slope", xscale="linear" if column == "S" else "log")
+        if column == "S":
+            _titles(left, right, table)
+    _architectures(figure)
+    return figure
+
+
+def _titles(left: Axes, right: Axes, table: pd.DataFrame) -> None:
+    """What the two columns of panels show."""
+    seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
+    left.set_title("published: 3BPA, 1600 K, one training each")
+    right.set_title(f"here: mean ± standard error over {seeds} seeds")
+
+
+def _architectures(figure: Figure) -> None:
+    """The legend of the colours."""
+    handles = [
+        Line2D([], [], color=COLOURS[key], marker="o", linestyle="none", label=name)
+        for key, name in ARCHITECTURES.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
+
+
+def _scatter(
+    axes: Axes, x: pd.Series, y: pd.Series, x_stderr: pd.Series | None = None, y_stderr: pd.Series | None = None
+) -> None:
+    """One dot a model, indexed by its name, with the rank correlation of each architecture in words."""
+    for place, (architecture, colour) in enumerate(COLOURS.items()):
+        of_one = x.index.str.startswith(architecture)
+        if not of_one.any():
+            continue
+        axes.errorbar(
+            x[of_one],
+            y[of_one],
+            xerr=None if x_stderr is None else x_stderr[of_one],
+            yerr=None if y_stderr is None else y_stderr[of_one],
+            fmt="o",
+            color=colour,
+            markersize=5,
+            elinewidth=0.8,
+        )
+        known = correlation(x[of_one], y[of_one])
+        text = f"Spearman {known.spearman:+.2f}, n = {known.n}"
+        if np.isfinite(known.spearman_low):
+            text += f", 95 %: {known.spearman_low:+.2f} to {known.spearman_high:+.2f}"
+        axes.text(0.03, 0.97 - 0.07 * place, text, transform=axes.transAxes, color=colour, fontsize=8, va="top")
+    axes.margins(y=0.22)  # room for the words
+    if y.min() >= 0:
+        axes.set_ylim(bottom=0.0)
+    plain(axes)
