@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from mlip_sweep.comparison.published import (
     SLOPE_COLUMN,
@@ -29,7 +30,7 @@ MEASURES: Final = (("S", "loss entropy S (nat)"), ("rmse_forces_meV_A", "high-T 
 
 
 def published_landscapes_figure(found: Verdict, landscapes: Mapping[str, Landscape]) -> Figure | None:
-    """Landscapes, published beside one's own, each model in the colour of its published S (figures 3a and 4a).
+    """Landscapes, published beside one's own, each model in the colour of its rank by the published S (figures 3a, 4a).
 
     None where no published model has a landscape of one's own.
 
@@ -45,19 +46,22 @@ def published_landscapes_figure(found: Verdict, landscapes: Mapping[str, Landsca
         return None
     present = [key for key in ARCHITECTURES if any(model.startswith(key) for model in own)]
     theirs, entropies = published_landscapes(), published_models()["S"]
-    colours = ScalarMappable(Normalize(entropies[list(own)].min(), entropies[list(own)].max()), "viridis_r")
-    figure = Figure(figsize=(0.8 + 5.6 * len(present), 6.4), layout="constrained")
+    order = sorted(own, key=lambda model: entropies[model])
+    colours = ScalarMappable(BoundaryNorm(np.arange(len(order) + 1) - 0.5, 256), "viridis_r")
+    figure = Figure(figsize=(2.4 + 5.6 * len(present), 6.4), layout="constrained")
     grid = figure.subplots(2, 2 * len(present), sharex=True, squeeze=False)
-    for model in sorted(own, key=lambda name: entropies[name]):
+    for rank, model in enumerate(order):
         place = 2 * present.index(model.partition("_")[0])
         published = theirs[theirs["model"] == model]
         for row, (loss, column) in enumerate((("energy", "energy_eV_atom"), ("forces", "forces_eV_A"))):
-            line = {"color": colours.to_rgba(entropies[model]), "linewidth": 1.0}
+            line = {"color": colours.to_rgba(np.array(rank)), "linewidth": 1.0}
             grid[row, place].plot(published["t"], 1000.0 * published[column], **line)
             mean = np.mean([getattr(one, loss).mean(axis=0) for one in own[model]], axis=0)
             grid[row, place + 1].plot(own[model][0].t, 1000.0 * mean, **line)
     for place, axes in enumerate(grid.flat):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         plain(axes)
         if place < 2 * len(present):
             name = ARCHITECTURES[present[place // 2]]
@@ -66,7 +70,9 @@ def published_landscapes_figure(found: Verdict, landscapes: Mapping[str, Landsca
             axes.set_xlabel("displacement t")
     for axes, words in zip(grid[:, 0], ("energy RMSE (meV/atom)", "forces RMSE (meV/Å)"), strict=True):
         axes.set_ylabel(words)
-    figure.colorbar(colours, ax=grid, label="published S (nat)", fraction=0.03, aspect=40)
+    bar = figure.colorbar(colours, ax=grid, label="by published S (nat)", fraction=0.03, aspect=40)
+    bar.set_ticks(range(len(order)), labels=[f"{entropies[model]:.2f}  {model}" for model in order])
+    bar.ax.tick_params(labelsize=8, length=0)
     return figure
 
 
