@@ -3,6 +3,7 @@ import pytest
 from recorded_runs import stored, verdict_of
 
 from mlip_sweep.comparison.figures import NAMED, landscape_figure, prediction_figure, survival_figure
+from mlip_sweep.comparison.interactive import interactive_figures
 from mlip_sweep.comparison.runs import runs_table
 from mlip_sweep.comparison.verdict import verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
@@ -61,9 +62,13 @@ def test_choices_that_have_not_learnt_do_not_crowd_the_others():
         return stored(name, {"model": name}, metrics)
 
     runs = [stored_as("raw", 0.97, 0.1), stored_as("old", 0.1, 2.0), stored_as("new", 0.1, 3.0)]
-    figure = prediction_figure(verdict(runs_table(runs), {}))
+    found = verdict(runs_table(runs), {})
+    figure = prediction_figure(found)
     assert sorted(container.lines[0].get_ydata()[0] for container in figure.axes[0].containers) == [2.0, 3.0]
     assert "not learnt: raw" in figure.get_suptitle()
+    (hovered,) = interactive_figures(found, {}, {}, {})
+    assert sorted(y for trace in hovered.figure.data for y in trace.y) == [2.0, 3.0]
+    assert "not learnt: raw" in hovered.note
 
 
 def test_every_choice_is_told_apart_and_the_rest_is_counted():

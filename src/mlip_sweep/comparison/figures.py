@@ -121,9 +121,7 @@ def prediction_figure(found: Verdict) -> Figure | None:
         forces: f"forces RMSE, {_set_label(forces)} (meV/Å)",
     }
     present = [name for name in axis if name in found.runs and found.runs[name].notna().any()]
-    measured = [choice for choice in found.choices if len(choice.of_seeds(TIME_TO_FAILURE))]
-    learnt = [choice for choice in measured if choice.learnt]
-    shown = learnt if len(learnt) > 1 else measured  # the others, ten times as far away, would crowd these together
+    shown, left_out = beside_time(found)
     if len(shown) < 2 or not present:
         return None
     size = (_width(shown, len(present)), _height(shown) + 0.5)
@@ -152,11 +150,29 @@ def prediction_figure(found: Verdict) -> Figure | None:
         plain(axes)
     panels[0].set_ylabel("time to failure (ps), ± standard error")
     told = [f"{label}: {value}" for label, value in correlations(found.choices).items()]
-    if left_out := [choice.label for choice in measured if shown is learnt and not choice.learnt]:
-        told.append(f"not shown, since they have not learnt: {', '.join(left_out)}")
+    if left_out:
+        told.append(not_shown(left_out))
     figure.suptitle("\n".join(told), fontsize=8, x=0.01, ha="left")
     _legend(figure, found, shown, points=True)
     return figure
+
+
+def beside_time(found: Verdict) -> tuple[list[Choice], list[Choice]]:
+    """The choices to draw against their time to failure, and those to leave out.
+
+    Choices that have not learnt lie ten times as far away, and would crowd the others together. Where fewer than two
+    have learnt, all are drawn.
+    """
+    measured = [choice for choice in found.choices if len(choice.of_seeds(TIME_TO_FAILURE))]
+    learnt = [choice for choice in measured if choice.learnt]
+    if len(learnt) < 2:
+        return measured, []
+    return learnt, [choice for choice in measured if not choice.learnt]
+
+
+def not_shown(left_out: Sequence[Choice]) -> str:
+    """The choices that a figure leaves out, in words."""
+    return f"not shown, since they have not learnt: {', '.join(choice.label for choice in left_out)}"
 
 
 def pool(replicas: Sequence[Replicas]) -> Replicas:

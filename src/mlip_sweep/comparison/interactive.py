@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from lifelines import KaplanMeierFitter
 from numpy.typing import NDArray
 
-from mlip_sweep.comparison.figures import entropy_settings, pool
+from mlip_sweep.comparison.figures import beside_time, entropy_settings, not_shown, pool
 from mlip_sweep.comparison.runs import Landscape, Replicas
 from mlip_sweep.comparison.statistics import Estimate, estimate
 from mlip_sweep.comparison.style import Style, line_width, styles_of
@@ -124,9 +124,16 @@ def _against_time(found: Verdict, name: str) -> Interactive | None:
     runs = found.runs
     if TIME_TO_FAILURE not in runs or name not in runs or runs[name].notna().sum() < 2:
         return None
-    logarithmic = name != LOSS_ENTROPY and _spans(runs[name].to_numpy(float))
+    _, left_out = beside_time(found)
+    hidden = {choice.key for choice in left_out}
+    logarithmic = name != LOSS_ENTROPY and _spans(runs.loc[~runs["choice"].isin(hidden), name].to_numpy(float))
     figure = _figure(f"{words} ({unit})", "time to failure (ps)", log_x=logarithmic)
-    shown = _shown(found, lambda choice: bool(choice.runs[[name, TIME_TO_FAILURE]].notna().all(axis=1).any()))
+    shown = _shown(
+        found,
+        lambda choice: (
+            choice.key not in hidden and bool(choice.runs[[name, TIME_TO_FAILURE]].notna().all(axis=1).any())
+        ),
+    )
     for choice, style in shown:
         both = choice.runs.dropna(subset=[name, TIME_TO_FAILURE])
         if len(both) > 1:
@@ -157,6 +164,8 @@ def _against_time(found: Verdict, name: str) -> Interactive | None:
         )
     figure.update_yaxes(rangemode="tozero")
     note = "A choice is its mean over seeds ± standard error; where it has several runs, they are dots."
+    if left_out:
+        note += f" {_capital(not_shown(left_out))}."
     return Interactive(f"time_to_failure_{_word(name)}", f"{_capital(words)} and time to failure", note, figure)
 
 
