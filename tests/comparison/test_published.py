@@ -171,10 +171,14 @@ def learning(model, slope):
 
 def test_learning_slopes_stand_beside_the_published_ones():
     runs = [*learning("nequip_2-layer", -0.5), *learning("nequip_baseline", -0.25)]
-    table = slopes_beside_published(verdict(runs_table(runs), {})).set_index("model")
+    found = verdict(runs_table(runs), {})
+    table = slopes_beside_published(found).set_index("model")
     assert list(table.index) == ["nequip_2-layer", "nequip_baseline"]
     assert list(table["learning_slope_mean"]) == pytest.approx([-0.5, -0.25])
     assert table.loc["nequip_2-layer", "learning_slope_published"] == pytest.approx(-0.2229)
     assert table.loc["nequip_2-layer", "S_mean"] == pytest.approx(0.9)  # on 40 frames, over both seeds
     assert len(published_slopes_figure(table.reset_index()).axes) == 4
+    largest = beside_published(found)  # one row a model: that on the most frames
+    assert list(largest["S_mean"]) == pytest.approx([0.9, 0.9])
+    assert published_times_figure(largest) is None  # nobody has measured them
     assert slopes_beside_published(of_paper({"nequip_baseline": 1.0})).empty

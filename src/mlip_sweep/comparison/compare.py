@@ -212,9 +212,9 @@ class Comparison:
                 "published_slopes": evidence.published_slopes,
             }
             if len(evidence.published):
+                figures["published_landscapes"] = published_landscapes_figure(found, self.landscapes)
                 figures["published_times"] = published_times_figure(evidence.published)
                 figures["published_prediction"] = published_prediction_figure(evidence.published)
-                figures["published_landscapes"] = published_landscapes_figure(found, self.landscapes)
             if len(evidence.published_slopes):
                 figures["published_slopes"] = published_slopes_figure(evidence.published_slopes)
             for name, table in tables.items():

@@ -16,7 +16,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from mlip_sweep.comparison.choices import PUBLISHED
-from mlip_sweep.comparison.curves import with_learning_slopes
+from mlip_sweep.comparison.curves import N_TRAIN, with_learning_slopes
 from mlip_sweep.comparison.statistics import estimate
 from mlip_sweep.comparison.verdict import HIGH_T, TIME, Choice, S, Verdict
 from mlip_sweep.config import config_folder
@@ -91,9 +91,17 @@ def slopes_beside_published(found: Verdict) -> pd.DataFrame:
 
 
 def choices_of_paper(choices: Sequence[Choice]) -> list[tuple[Choice, str]]:
-    """The choices that are published models, with their names; not those for which something else was chosen on top."""
+    """The choices that are published models, with their names; of learning curves those on the most frames."""
     named = [(choice, _published_name(choice.runs["params"].iloc[0])) for choice in choices]
-    return [(choice, name) for choice, name in named if name]
+    frames = [pd.to_numeric(choice.runs["params"].iloc[0].get(N_TRAIN), errors="coerce") for choice, _ in named]
+    most: dict[str, float] = {}
+    for (_, name), n in zip(named, frames, strict=True):
+        most[name] = max(most.get(name, n), n)
+    return [
+        (choice, name)
+        for (choice, name), n in zip(named, frames, strict=True)
+        if name and (n == most[name] or pd.isna(most[name]))
+    ]
 
 
 def _published_name(params: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mlip_sweep.comparison.published import (
     SLOPE_COLUMN,
@@ -76,12 +76,14 @@ def published_landscapes_figure(found: Verdict, landscapes: Mapping[str, Landsca
     return figure
 
 
-def published_prediction_figure(table: pd.DataFrame) -> Figure:
-    """Time to failure against S and against the forces error, published and one's own (their figure 5, a and b).
+def published_prediction_figure(table: pd.DataFrame) -> Figure | None:
+    """Time to failure against S and against the forces error, published and one's own (figures 5a and b).
 
     Args:
-        table: as `beside_published` gives it.
+        table: as `beside_published` gives it; None without times to failure.
     """
+    if not _has_times(table):
+        return None
     figure = Figure(figsize=(9.0, 7.0), layout="constrained")
     theirs = published_models()
     for (left, right), (column, words) in zip(figure.subplots(2, 2), MEASURES, strict=True):
@@ -90,19 +92,23 @@ def published_prediction_figure(table: pd.DataFrame) -> Figure:
         values, times = (own[f"{name}_mean"] for name in (column, TIME_COLUMN))
         _scatter(right, values, times, own[f"{column}_stderr"], own[f"{TIME_COLUMN}_stderr"])
         for axes in (left, right):
-            axes.set(xlabel=words, ylabel="time to failure (ps)", xscale="linear" if column == "S" else "log")
+            if column != "S":
+                _logarithmic(axes)
+            axes.set(xlabel=words, ylabel="time to failure (ps)")
         if column == "S":
             _titles(left, right, table)
     _architectures(figure)
     return figure
 
 
-def published_times_figure(table: pd.DataFrame) -> Figure:
-    """Times to failure by model, published beside one's own, in the order of the paper (its figures 3b and 4b).
+def published_times_figure(table: pd.DataFrame) -> Figure | None:
+    """Times to failure by model, published beside one's own, in the order of the paper (figures 3b and 4b).
 
     Args:
-        table: as `beside_published` gives it.
+        table: as `beside_published` gives it; None without times to failure.
     """
+    if not _has_times(table):
+        return None
     figure = Figure(figsize=(9.0, 1.2 + 0.24 * len(table)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(table))[::-1]
@@ -143,11 +149,25 @@ def published_slopes_figure(table: pd.DataFrame) -> Figure:
         values, slopes = (own[f"{name}_mean"] for name in (column, SLOPE_COLUMN))
         _scatter(right, values, slopes, own[f"{column}_stderr"], own[f"{SLOPE_COLUMN}_stderr"])
         for axes in (left, right):
-            axes.set(xlabel=words, ylabel="learning slope", xscale="linear" if column == "S" else "log")
+            if column != "S":
+                _logarithmic(axes)
+            axes.set(xlabel=words, ylabel="learning slope")
         if column == "S":
             _titles(left, right, table)
     _architectures(figure)
     return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Errors on a logarithmic axis, with plain numbers that stand apart."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _has_times(table: pd.DataFrame) -> bool:
+    return bool(table[f"{TIME_COLUMN}_mean"].notna().any())
 
 
 def _titles(left: Axes, right: Axes, table: pd.DataFrame) -> None:
@@ -185,6 +205,8 @@ def _scatter(
             elinewidth=0.8,
         )
         known = correlation(x[of_one], y[of_one])
+        if not np.isfinite(known.spearman):
+            continue
         text = f"Spearman {known.spearman:+.2f}, n = {known.n}"
         if np.isfinite(known.spearman_low):
             text += f", 95 %: {known.spearman_low:+.2f} to {known.spearman_high:+.2f}"
