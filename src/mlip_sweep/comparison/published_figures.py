@@ -82,23 +82,7 @@ def published_prediction_figure(table: pd.DataFrame) -> Figure | None:
     Args:
         table: as `beside_published` gives it; None without times to failure.
     """
-    if not _has_times(table):
-        return None
-    figure = Figure(figsize=(9.0, 7.0), layout="constrained")
-    theirs = published_models()
-    for (left, right), (column, words) in zip(figure.subplots(2, 2), MEASURES, strict=True):
-        _scatter(left, theirs[column], theirs[TIME_COLUMN])
-        own = table.set_index("model")
-        values, times = (own[f"{name}_mean"] for name in (column, TIME_COLUMN))
-        _scatter(right, values, times, own[f"{column}_stderr"], own[f"{TIME_COLUMN}_stderr"])
-        for axes in (left, right):
-            if column != "S":
-                _logarithmic(axes)
-            axes.set(xlabel=words, ylabel="time to failure (ps)")
-        if column == "S":
-            _titles(left, right, table)
-    _architectures(figure)
-    return figure
+    return _against_measures(table, TIME_COLUMN, "time to failure (ps)") if _has_times(table) else None
 
 
 def published_times_figure(table: pd.DataFrame) -> Figure | None:
@@ -141,20 +125,30 @@ def published_slopes_figure(table: pd.DataFrame) -> Figure:
     Args:
         table: as `slopes_beside_published` gives it.
     """
+    return _against_measures(table, SLOPE_COLUMN, "learning slope")
+
+
+def _against_measures(table: pd.DataFrame, outcome: str, words: str) -> Figure:
+    """A column against S and against the forces error: left published, right one's own, whose columns are `_mean`."""
     figure = Figure(figsize=(9.0, 7.0), layout="constrained")
-    theirs = published_models().dropna(subset=[SLOPE_COLUMN])
-    own = table.set_index("model")
-    for (left, right), (column, words) in zip(figure.subplots(2, 2), MEASURES, strict=True):
-        _scatter(left, theirs[column], theirs[SLOPE_COLUMN])
-        values, slopes = (own[f"{name}_mean"] for name in (column, SLOPE_COLUMN))
-        _scatter(right, values, slopes, own[f"{column}_stderr"], own[f"{SLOPE_COLUMN}_stderr"])
+    theirs, own = published_models().dropna(subset=[outcome]), table.set_index("model")
+    for (left, right), (measure, measure_words) in zip(figure.subplots(2, 2), MEASURES, strict=True):
+        _scatter(left, theirs[measure], theirs[outcome])
+        means, stderrs = ([own[f"{name}_{kind}"] for name in (measure, outcome)] for kind in ("mean", "stderr"))
+        _scatter(right, *means, *stderrs)
         for axes in (left, right):
-            if column != "S":
+            axes.set(xlabel=measure_words, ylabel=words)
+            if measure != "S":
                 _logarithmic(axes)
-            axes.set(xlabel=words, ylabel="learning slope")
-        if column == "S":
-            _titles(left, right, table)
-    _architectures(figure)
+        if measure == "S":
+            seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
+            left.set_title("published: 3BPA, 1600 K, one training each")
+            right.set_title(f"here: mean ± standard error over {seeds} seeds")
+    handles = [
+        Line2D([], [], color=COLOURS[key], marker="o", linestyle="none", label=name)
+        for key, name in ARCHITECTURES.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
@@ -168,22 +162,6 @@ def _logarithmic(axes: Axes) -> None:
 
 def _has_times(table: pd.DataFrame) -> bool:
     return bool(table[f"{TIME_COLUMN}_mean"].notna().any())
-
-
-def _titles(left: Axes, right: Axes, table: pd.DataFrame) -> None:
-    """What the two columns of panels show."""
-    seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
-    left.set_title("published: 3BPA, 1600 K, one training each")
-    right.set_title(f"here: mean ± standard error over {seeds} seeds")
-
-
-def _architectures(figure: Figure) -> None:
-    """The legend of the colours."""
-    handles = [
-        Line2D([], [], color=COLOURS[key], marker="o", linestyle="none", label=name)
-        for key, name in ARCHITECTURES.items()
-    ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
 
 
 def _scatter(
