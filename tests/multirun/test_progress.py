@@ -1,12 +1,13 @@
 """How far a multirun is, counted from its recorded runs."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from omegaconf import OmegaConf
 
 from mlip_sweep.errors import InputError
-from mlip_sweep.multirun.progress import RunCounter, combinations, grid_size, runs_here
+from mlip_sweep.multirun.progress import RunCounter, combinations, grid_size, grid_values, runs_here
 from mlip_sweep.tracking.read import SUPERSEDED, StoredRun
 from optuna_async.config import TARGET
 from optuna_async.progress import SweepState
@@ -57,6 +58,25 @@ def test_what_an_earlier_start_did_is_there_but_took_no_time():
     ]
     assert counted(runs, after=40) == SweepState(total=8, ended=3, finished_s=(30,))
     assert counted(runs, after=40, takes_finished=False) == SweepState(total=8, ended=2, finished_s=(30,))
+
+
+def test_runs_of_other_values_in_the_same_parent_are_not_counted():
+    config = OmegaConf.create(
+        {
+            "hydra": {
+                "sweeper": {"_target_": GRID, "params": {"published": "'a,b'", "optimizer.lr": "1e-3,0.01"}},
+                "overrides": {"task": ["seed=range(2,4)", "published=b,c", "model=mace"]},
+            }
+        }
+    )
+    grid = grid_values(config)
+    assert grid == {"published": {"b", "c"}, "optimizer.lr": {"0.001", "0.01"}, "seed": {"2.0", "3.0"}}
+    params = {"published": "b", "optimizer.lr": "0.001", "seed": "2"}
+    runs = [
+        dataclasses.replace(run(f"run {k}", "FINISHED", -1000, -900), params={**params, **changes})
+        for k, changes in enumerate([{}, {"seed": "3", "model": "x"}, {"seed": "0"}, {"published": "a"}])
+    ]
+    assert counted(runs, after=1, grid=grid).ended == 2
 
 
 def test_a_run_that_is_gone_on_with_is_timed_from_when_it_was_seen():

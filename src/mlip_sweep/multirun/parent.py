@@ -25,7 +25,7 @@ from mlip_sweep.multirun import folder, opening, trials
 from mlip_sweep.multirun.cohorts import check_launcher
 from mlip_sweep.multirun.direction import check_direction, objectives
 from mlip_sweep.multirun.names import constants, varied_keys
-from mlip_sweep.multirun.progress import SweepProgress, grid_size, is_search, runs_here
+from mlip_sweep.multirun.progress import SweepProgress, grid_size, grid_values, is_search, runs_here
 from mlip_sweep.multirun.run_list import save_view
 from mlip_sweep.tracking import read, store
 from mlip_sweep.tracking.outbox import send_kept
@@ -155,6 +155,7 @@ class _OpenSweep:
         return SweepProgress(
             (self.uri, self.experiment, self.rec.run_id),
             grid_size(config),
+            grid=grid_values(config),
             between_runs=runs_here(config.hydra) and (own_bars or not sys.stderr.isatty()),
             takes_finished=any(OmegaConf.select(config, key) is not False for key in ("resume", "trainer.resume")),
         )

@@ -5,12 +5,14 @@ A search by `optuna_async` counts its trials itself, and shows the same line: it
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
 from mlip_sweep.errors import InputError
@@ -27,10 +29,8 @@ MOST_RUNS = 100_000  # of a grid
 def grid_size(config: Any) -> int | None:
     """Number of runs of a multirun, from its config; None for a sweeper that does not say how many it will start."""
     sweeper = config.hydra.sweeper
-    if str(sweeper.get("_target_", "")).endswith(".BasicSweeper"):
-        return combinations(
-            [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.hydra.overrides.task]
-        )
+    if _is_grid(sweeper):
+        return combinations(_overrides(config))
     n_trials = sweeper.get("n_trials")
     return n_trials if isinstance(n_trials, int) else None
 
@@ -41,8 +41,7 @@ def combinations(overrides: Sequence[str]) -> int:
     Raises:
         InputError: more than anybody would run, which Hydra would list before the first begins.
     """
-    last = {override.key_or_group: override for override in parsed(overrides)}
-    swept = [override for override in last.values() if override.is_sweep_override()]
+    swept = _swept(overrides)
     runs = prod(sum(1 for _ in islice(override.sweep_iterator(), MOST_RUNS + 1)) for override in swept)
     if runs > MOST_RUNS:
         keys = ", ".join(override.get_key_element() for override in swept)
@@ -51,6 +50,43 @@ def combinations(overrides: Sequence[str]) -> int:
             "hydra/sweeper=optuna_async"
         )
     return runs
+
+
+def grid_values(config: Any) -> dict[str, frozenset[str]]:
+    """What each key of a grid varies over, as `plain_value` writes it; nothing of a sweeper that is no grid."""
+    if not _is_grid(config.hydra.sweeper):
+        return {}
+    return {
+        str(override.key_or_group): frozenset(plain_value(str(value)) for value in override.sweep_iterator())
+        for override in _swept(_overrides(config))
+    }
+
+
+def plain_value(text: str) -> str:
+    """A value without quotes, and a number in one way of writing it: Hydra and the records have each their own."""
+    text = text.strip("'\"")
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text
+
+
+def _is_grid(sweeper: Any) -> bool:
+    return str(sweeper.get("_target_", "")).endswith(".BasicSweeper")
+
+
+def _overrides(config: Any) -> list[str]:
+    """Those of a sweep's file, and after them what was typed."""
+    return [
+        *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
+        *config.hydra.overrides.task,
+    ]
+
+
+def _swept(overrides: Sequence[str]) -> list[Override]:
+    """Those that vary; of one key the last counts."""
+    last = {override.key_or_group: override for override in parsed(overrides)}
+    return [override for override in last.values() if override.is_sweep_override()]
 
 
 def is_search(hydra_cfg: Any) -> bool:
@@ -78,6 +114,7 @@ class SweepProgress:
     Args:
         place: URI of the store, name of the experiment, and id of the parent run.
         total: Number of runs.
+        grid: The values of each key that varies, as `grid_values` gives them.
         between_runs: Whether the runs draw bars of their own on this terminal: the line is then written only when
             `a_run_has_ended` is called, in a line of its own; otherwise a thread looks after it.
         takes_finished: Whether runs that finished before this start are taken, instead of being done again.
@@ -88,10 +125,11 @@ class SweepProgress:
         place: tuple[str, str, str],
         total: int | None,
         *,
+        grid: Mapping[str, frozenset[str]] = MappingProxyType({}),
         between_runs: bool = False,
         takes_finished: bool = True,
     ) -> None:
-        self._counter = RunCounter(total, takes_finished=takes_finished)
+        self._counter = RunCounter(total, grid=grid, takes_finished=takes_finished)
         self._place = place
         self._line = SweepLine("sweep", in_place=not between_runs)
         self._stop = threading.Event()
@@ -132,11 +170,20 @@ class RunCounter:
 
     Args:
         total: Number of runs.
+        grid: The values of each key that varies. Runs of other values, which a wider sweep of this name has left in the
+            same parent, are not counted.
         takes_finished: Whether runs that finished before this start are taken, instead of being done again.
     """
 
-    def __init__(self, total: int | None, *, takes_finished: bool = True) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        *,
+        grid: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        takes_finished: bool = True,
+    ) -> None:
         self._total = total
+        self._grid = grid
         self._takes_finished = takes_finished
         self._since = datetime.now(UTC)
         self._seen: dict[str, datetime] = {}  # when a run was first seen at work
@@ -154,7 +201,7 @@ class RunCounter:
         pruned_s: list[float] = []
         at_work_s: list[float] = []
         for run in runs:
-            if read.SUPERSEDED in run.tags:  # another run has taken its place
+            if read.SUPERSEDED in run.tags or not self._is_of_grid(run):  # superseded: another has taken its place
                 continue
             new = run.started >= self._since
             at_work = run.status == "RUNNING" and not environment.process_has_ended(run.tags, if_unknown=False)
@@ -185,3 +232,7 @@ class RunCounter:
             at_work_s=tuple(at_work_s),
             at_once=self._at_once,
         )
+
+    def _is_of_grid(self, run: read.StoredRun) -> bool:
+        """Whether this multirun asks for such a run; what is not recorded is not held against it."""
+        return all(plain_value(run.params[key]) in values for key, values in self._grid.items() if key in run.params)
