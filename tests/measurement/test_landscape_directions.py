@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from samples import architectures, ethanol_dataset, small_model
+from samples import TINY, architectures, ethanol_dataset, main_architectures, small_model
 
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.landscape.directions import Directions
@@ -84,6 +84,23 @@ def test_frozen_parameters_stay(normalization):
     weight, bias = Directions(model, seed=0, frozen=["bias"], normalization=normalization)[1]
     assert weight.norm() == pytest.approx(model.weight.norm().item(), rel=1e-6)
     assert bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("architecture", main_architectures())
+def test_what_is_trained_in_some_models_may_be_frozen_in_all(architecture):
+    dataset = ethanol_dataset()
+    trained, fixed = (
+        small_model(architecture, dataset, **TINY[architecture] | {"bessel_trainable": trainable})
+        for trainable in (True, False)
+    )
+    names = [name for name, _ in trained.named_parameters()]
+    (place,) = (k for k, name in enumerate(names) if "bessel" in name)
+    assert Directions(trained, seed=0)[0][place].abs().max() > 0
+    direction = Directions(trained, seed=0, frozen=["bessel"])[0]
+    assert direction.pop(place).abs().max() == 0
+    others = Directions(fixed, seed=0, frozen=["bessel"])[0]
+    assert [name for name in names if "bessel" not in name] == [name for name, _ in fixed.named_parameters()]
+    assert [len(d) for d in direction] == [len(d) for d in others]
 
 
 @pytest.mark.parametrize(("pattern", "message"), [("absent", "matches no"), ("(", "regular"), (".", "every parameter")])

@@ -27,18 +27,19 @@ class Directions:
     Args:
         model: whose parameters to displace.
         seed: of the numbers.
-        frozen: regular expressions; parameters whose name has a match stay where they are.
+        frozen: regular expressions; parameters whose name has a match stay where they are. One may match a buffer of
+            this model, which is a parameter in others that S is compared with.
         normalization: what a filter is, a key of `mlip_sweep.models.filters.NORMALIZATIONS`.
 
     Raises:
-        SettingError: a pattern is no regular expression or matches no parameter, or nothing is left to displace.
+        SettingError: a pattern is no regular expression or matches nothing, or no parameter is left to displace.
     """
 
     def __init__(
         self, model: nn.Module, *, seed: int, frozen: Sequence[str] = (), normalization: str = "filter"
     ) -> None:
         names = [name for name, _ in model.named_parameters()]
-        still = _matching(names, frozen)
+        still = _matching(names, [name for name, _ in model.named_buffers()], frozen)
         parameters = [p.detach() for p in model.parameters()]
         self._shapes = [p.shape for p in parameters]
         self._dtypes = [p.dtype for p in parameters]
@@ -105,14 +106,14 @@ def _generator(key: str) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
+def _matching(names: Sequence[str], buffers: Sequence[str], patterns: Sequence[str]) -> set[str]:
     matching: set[str] = set()
     for pattern in patterns:
         try:
             matches = {name for name in names if re.search(pattern, name)}
         except re.error as error:
             raise SettingError(f"frozen={pattern!r}: not a regular expression ({error})") from None
-        if not matches:
+        if not matches and not any(re.search(pattern, name) for name in buffers):
             raise SettingError(f"frozen={pattern!r}: matches no parameter; there are {', '.join(names)}")
         matching |= matches
     if len(matching) == len(names):
