@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from mlip_sweep.comparison.choices import choice_of, labels
 from mlip_sweep.comparison.statistics import Estimate, estimate, learning_slope
-from mlip_sweep.comparison.style import COLOURS, MARKERS, plain
+from mlip_sweep.comparison.style import COLOURS, MARKERS, logarithmic, plain
 from mlip_sweep.comparison.verdict import Verdict
 from mlip_sweep.measurement.accuracy import (
     EXTRAPOLATION_SLOPE,
@@ -156,7 +156,8 @@ def _learning_figure(found: Verdict) -> Figure | None:
     figure, axes = _single()
     for place, curve in enumerate(curves):
         _draw(axes, curve.along(RMSE_FORCES_ALL_T), place, curve.label)
-    axes.set(xlabel="training frames", ylabel="forces RMSE, all test sets (meV/Å)", xscale="log", yscale="log")
+    axes.set(xlabel="training frames", ylabel="forces RMSE, all test sets (meV/Å)")
+    logarithmic(axes, "x", "y")
     axes.legend(fontsize="small")
     return figure
 
@@ -235,7 +236,8 @@ def _extrapolation_figure(found: Verdict) -> Figure | None:
         axes.plot(table[at_300], table[EXTRAPOLATION_SLOPE], "x", color="#606060", label="literature")
         for _, row in table.iterrows():
             axes.annotate(row["model"], (row[at_300], row[EXTRAPOLATION_SLOPE]), fontsize=6, color="#606060")
-    axes.set(xlabel="forces RMSE at 300 K (meV/Å)", ylabel="extrapolation slope (meV/Å/K)", xscale="log", yscale="log")
+    axes.set(xlabel="forces RMSE at 300 K (meV/Å)", ylabel="extrapolation slope (meV/Å/K)")
+    logarithmic(axes, "x", "y")
     if len(shown) <= len(COLOURS) * 2:
         axes.legend(fontsize="x-small")
     return figure

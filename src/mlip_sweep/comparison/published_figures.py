@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from mlip_sweep.comparison.published import (
     SLOPE_COLUMN,
@@ -21,7 +21,7 @@ from mlip_sweep.comparison.published import (
 )
 from mlip_sweep.comparison.runs import Landscape
 from mlip_sweep.comparison.statistics import correlation
-from mlip_sweep.comparison.style import plain
+from mlip_sweep.comparison.style import logarithmic, plain
 from mlip_sweep.comparison.verdict import Verdict
 
 ARCHITECTURES: Final = {"nequip": "NequIP", "mace": "MACE"}
@@ -139,7 +139,7 @@ def _against_measures(table: pd.DataFrame, outcome: str, words: str) -> Figure:
         for axes in (left, right):
             axes.set(xlabel=measure_words, ylabel=words)
             if measure != "S":
-                _logarithmic(axes)
+                logarithmic(axes, "x")
         if measure == "S":
             seeds = " or ".join(map(str, sorted(set(table["seeds"]))))
             left.set_title("published: 3BPA, 1600 K, one training each")
@@ -150,14 +150,6 @@ def _against_measures(table: pd.DataFrame, outcome: str, words: str) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
     return figure
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Errors on a logarithmic axis, with plain numbers that stand apart."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _has_times(table: pd.DataFrame) -> bool:

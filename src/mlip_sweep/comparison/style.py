@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mlip_sweep.comparison.verdict import Choice
 
@@ -63,6 +64,21 @@ def plain(axes: Axes) -> None:
     """Axes with a faint grid and no frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
+
+
+def logarithmic(axes: Axes, *names: Literal["x", "y"]) -> None:
+    """Make axes logarithmic, with plain numbers at 1, 2 and 5.
+
+    Args:
+        axes: which hold them.
+        names: which of the two.
+    """
+    for name in names:
+        axes.set(**{f"{name}scale": "log"})
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _style(place: int) -> Style:
