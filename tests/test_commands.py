@@ -1,5 +1,6 @@
 """The commands as a user types them: a small sweep on own files, then everything that can be done with its runs."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,28 @@ pytestmark = pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture 
 
 def command(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([BIN / name, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800)
+
+
+@pytest.fixture
+def typed(monkeypatch, capfd):
+    """`mlip-sweep` in this process, whose imports are done: status, output and errors."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: str, folder: Path) -> tuple[object, str, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["mlip-sweep", *arguments])
+        status: object = 0
+        try:
+            status = cli.sweep()
+        except SystemExit as ended:  # as the interpreter does: a line goes to the errors, and the status is 1
+            status = ended.code
+            if isinstance(status, str):
+                print(status, file=sys.stderr)
+        return status, *capfd.readouterr()
+
+    yield run
+    root.handlers[:], root.level = handlers, level  # Hydra puts its own in their place
 
 
 @pytest.fixture(scope="module")
@@ -115,26 +138,26 @@ def test_a_run_becomes_a_calculator_and_agrees_with_its_folder(runs, sweep):
     np.testing.assert_array_equal(calculator.get_forces(atoms), other.get_forces(atoms.copy()))
 
 
-def test_a_folder_goes_on_with_its_own_training_only(sweep):
+def test_a_folder_goes_on_with_its_own_training_only(sweep, typed):
     one = [f"model={ARCHITECTURES[0]}", *SMALL, "measurement=none", "objective=validation/loss", "hydra.run.dir=one"]
     one = [option for option in one if not option.startswith("measurement.")]
-    first, again = (command("mlip-sweep", *one, folder=sweep) for _ in range(2))
-    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
-    assert "training on" in first.stdout
-    assert "has finished before" in again.stdout and "training on" not in again.stdout
-    other = command("mlip-sweep", *one, "seed=5", folder=sweep)
-    assert other.returncode == 1
-    (line,) = [line for line in other.stderr.splitlines() if line.startswith("mlip-sweep: hydra.run.dir=")]
+    (status, first, errors), (same, again, _) = (typed(*one, folder=sweep) for _ in range(2))
+    assert status == same == 0, errors
+    assert "training on" in first
+    assert "has finished before" in again and "training on" not in again
+    refused, _, errors = typed(*one, "seed=5", folder=sweep)
+    assert refused
+    (line,) = [line for line in errors.splitlines() if line.startswith("mlip-sweep: hydra.run.dir=")]
     assert "seeds.model=0 (now 5)" in line
 
 
-def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep, monkeypatch):
+def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep, typed, monkeypatch):
     monkeypatch.chdir(sweep)
     before = read_runs(URI, "mlip-sweep", last_parent(URI, "mlip-sweep"))
     grid = [f"model={','.join(ARCHITECTURES)}", "seed=0,1", *SMALL]
-    done = command("mlip-sweep", "--multirun", *grid, "resume=true", "tracking.register=pot", folder=sweep)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("has finished before") == len(before)
+    status, output, errors = typed("--multirun", *grid, "resume=true", "tracking.register=pot", folder=sweep)
+    assert status == 0, errors
+    assert output.count("has finished before") == len(before)
     parent = last_parent(URI, "mlip-sweep")  # another sweep, since it does more
     assert set(read_runs(URI, "mlip-sweep", parent)["run_id"]) == set(before["run_id"])
     best = next(run for run in stored_sweeps(URI, "mlip-sweep") if run.run_id == parent).tags["best.run_id"]
@@ -255,14 +278,14 @@ def test_first_words_come_before_anything_heavy_is_imported(typed, said, tmp_pat
         (["dataset=extxyz", "dataset.train=train.xyz", "measurement.stability.max_bond_A=1.0"], "max_bond_A=1.0"),
     ],
 )
-def test_a_mistake_is_answered_in_a_line(arguments, expected, data):
-    done = command("mlip-sweep", *arguments, f"hydra.run.dir={data}/mistake", folder=data)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+def test_a_mistake_is_answered_in_a_line(arguments, expected, data, typed):
+    status, _, errors = typed(*arguments, f"hydra.run.dir={data}/mistake", folder=data)
+    assert status != 0
+    assert "Traceback" not in errors
     if expected in HYDRAS_OWN:
-        assert expected in done.stderr
+        assert expected in errors
     else:
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("mlip-sweep: ")]
+        (line,) = [line for line in errors.splitlines() if line.startswith("mlip-sweep: ")]
         assert expected in line
 
 

@@ -36,7 +36,8 @@ AT_HOME = {
     "e3nn": {"models/mace.py", "models/mace_file.py", "models/e3nn_options.py"},
     "torch_sim": {"models/torch_sim_model.py"},
     "tblite": {"data/reference.py"},
-    "sevenn": {"data/reference.py"},
+    "sevenn": {"data/trained_methods.py"},
+    "chgnet": {"data/trained_methods.py"},
     "mlflow": {"tracking/"},
     "optuna": set(),  # it is at home in optuna_async
     "lightning": set(),  # pytorch_lightning everywhere; their classes are not the same
