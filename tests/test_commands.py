@@ -70,7 +70,9 @@ def typed(monkeypatch, capfd):
         return status, *capfd.readouterr()
 
     yield run
-    root.handlers[:], root.level = handlers, level  # Hydra puts its own in their place
+    for handler in set(root.handlers) - set(handlers):  # Hydra's own
+        handler.close()
+    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="module")
@@ -170,16 +172,15 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
-def test_compiled_runs_are_the_same_runs(data, monkeypatch):
+def test_compiled_runs_are_the_same_runs(data, typed):
     """Of two that train together, since compiling takes a minute."""
     tiny = [f"model.{name}={value}" for name, value in TINY[ARCHITECTURES[0]].items()]
     options = [f"model={ARCHITECTURES[0]}", *tiny, *SMALL, "trainer.dtype=float64"]
     together = ["--multirun", "seed=0,1", "hydra/launcher=cohort"]
-    monkeypatch.chdir(data)
     for choice in ("true", "false"):
         named = f"tracking.experiment=compiled_{choice}"
-        done = command("mlip-sweep", *together, f"trainer.compile={choice}", named, *options, folder=data)
-        assert done.returncode == 0, done.stderr
+        status, _, errors = typed(*together, f"trainer.compile={choice}", named, *options, folder=data)
+        assert status == 0, errors
     compiled, eager = read_runs(URI, "compiled_true"), read_runs(URI, "compiled_false")
     expected = {run["params"]["seed"]: run for _, run in eager.iterrows()}
     same = [LOSS_ENTROPY, RMSE_FORCES_HIGH_T, VALIDATION_LOSS_KEPT]
