@@ -20,6 +20,7 @@ from rich.table import Table
 from scipy import stats
 
 SAMPLERS = ("tpe", "random")
+TOLERANCE = 0.01  # of S, as it is evaluated
 NOT_MEASURED = ("accuracy", "stability", "sharpness", "bond_scans", "inference_time")  # S alone is looked for
 
 
@@ -66,7 +67,7 @@ def table(best: dict[str, np.ndarray], trials: int) -> Table:
         margin = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
         interval = f"[{gain.mean() - margin:+.2f}, {gain.mean() + margin:+.2f}]"
         cells = [f"{values.mean():.2f} ± {stats.sem(values):.2f}" for values in found.values()]
-        won = f"{int((gain > 0).sum())} of {len(gain)}"
+        won = f"{int((gain > TOLERANCE).sum())} of {len(gain)}"
         shown.add_row(str(n), *cells, f"{gain.mean():+.2f} {interval}", won)
     return shown
 
