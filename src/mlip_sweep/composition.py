@@ -23,6 +23,15 @@ TARGET: Final = "_target_"
 LARGEST: Final = 2**63  # whole numbers are below it, as torch, NumPy and databases hold them
 
 
+def plain_value(text: str) -> str:
+    """A value without quotes, and a number in one way of writing it: Hydra and the records have each their own."""
+    text = text.strip("'\"")
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text
+
+
 def plain_values(cfg: DictConfig) -> dict[str, Any]:
     """The composed config of a run with every interpolation resolved, without its entry `hydra`.
 

@@ -1,8 +1,9 @@
 """The settings of a run that are plain numbers and words, checked as a whole before any heavy library is imported."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -119,6 +120,33 @@ class RunSettings:
     objectives: tuple[str, ...] = ("loss_entropy",)
     resume: bool = False
     resolved: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def group_settings(group: str, choice: str) -> Mapping[str, str]:
+    """The settings of a shipped file of a config group: dotted names below the group, and values as text.
+
+    Args:
+        group: such as "loss".
+        choice: such as "weight_cycle"; nothing is known of one that is not shipped.
+    """
+    file = config_folder("conf") / group / f"{choice}.yaml"
+    if not file.is_file():
+        return {}
+    content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    found: dict[str, str] = {}
+    for below in content.pop("defaults", []):
+        if isinstance(below, str) and below != "_self_":
+            found |= group_settings(group, below)
+    return found | _flat(content)
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Dotted names to values as text."""
+    found: dict[str, str] = {}
+    for name, value in content.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": str(value)}
+    return found
 
 
 def parse(cfg: DictConfig) -> RunSettings:

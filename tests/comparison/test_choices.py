@@ -3,7 +3,7 @@
 import pytest
 from recorded_runs import stored
 
-from mlip_sweep.comparison.choices import choice_key, choice_of, differences, group_of, labels, seed_of
+from mlip_sweep.comparison.choices import choice_key, choice_of, differences, group_of, labels, seed_of, settled
 
 PARAMS = {
     "model": "nequip",
@@ -45,6 +45,38 @@ def test_seeds_and_the_way_it_ran_are_no_choice(other):
 @pytest.mark.parametrize("name", ["model.l_max", "optimizer.lr", "averaging", "trainer.max_epochs"])
 def test_all_else_is_a_choice(name):
     assert choice_key(PARAMS) != choice_key(PARAMS | {name: "other"})
+
+
+LATER = {"loss": "constant", "loss.energy_weight": "1000.0"}  # conf/loss/constant.yaml: huber_delta null, 10 for forces
+
+
+@pytest.mark.parametrize(
+    ("added", "same"),
+    [
+        ({"loss.huber_delta": "None"}, True),  # as the file of its group has it
+        ({"loss.validation.forces_weight": "10"}, True),  # however it is written
+        ({"loss.huber_delta": "0.01"}, False),  # somebody has chosen it
+        ({"loss.nobody_knows": "None"}, False),
+        ({"loss.huber_delta": "None", "loss": "paper"}, False),  # another group
+        ({"published": "mace_v2-swa", "loss.cycle.stress_weight": "0.0"}, False),
+    ],
+)
+def test_a_setting_that_was_added_later_makes_no_choice_of_older_runs(added, same):
+    older, newer = settled([PARAMS | LATER, PARAMS | LATER | added])
+    assert (choice_key(older) == choice_key(newer)) is same
+    if not same:
+        assert newer == PARAMS | LATER | added
+
+
+def test_a_published_model_has_settings_of_its_own():
+    swa = PARAMS | {"published": "mace_v2-swa"}
+    older, newer = settled([swa, swa | {"loss.cycle.stress_weight": "0.0"}])
+    assert older == newer == swa
+
+
+def test_a_setting_that_some_have_changed_stays():
+    runs = [PARAMS | LATER, *(PARAMS | LATER | {"loss.huber_delta": value} for value in ("None", "0.1"))]
+    assert len({choice_key(one) for one in settled(runs)}) == 3
 
 
 def test_seeds_are_named_as_people_write_them():

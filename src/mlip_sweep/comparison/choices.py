@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from mlip_sweep.composition import plain_value
+from mlip_sweep.config import group_settings
 from mlip_sweep.tracking.read import StoredRun
 
 # Parameters of a run, by the beginnings of their dotted names, that are no part of a choice: how it was run, …
@@ -18,6 +20,7 @@ HOW_IT_RAN = (
     "tracking",
     "objective",
     "resume",
+    "packages",
     "pruning",
     "hydra",
     "trainer.accelerator",
@@ -54,6 +57,39 @@ def group_of(run: StoredRun) -> str:
 def choice_of(params: Mapping[str, str]) -> dict[str, str]:
     """The part of a run's parameters that is its choice."""
     return {name: value for name, value in params.items() if not _is_no_choice(name)}
+
+
+def settled(params: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The parameters of runs, without settings that a later version of the program has added and nobody has chosen.
+
+    Runs that were recorded before lack such a setting, and would be choices of their own. It is left out where runs of
+    the same config groups lack it, and the others have what those groups say themselves.
+
+    Args:
+        params: of runs that are compared.
+    """
+    by_groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for place, one in enumerate(params):
+        groups = {name: value for name, value in choice_of(one).items() if "." not in name}
+        by_groups.setdefault(tuple(sorted(groups.items())), []).append(place)
+    kept = [dict(one) for one in params]
+    for places in by_groups.values():
+        names = {name for place in places for name in choice_of(params[place]) if "." in name}
+        for name in names:
+            having = [params[place] for place in places if name in params[place]]
+            if len(having) < len(places) and all(_is_usual(name, one) for one in having):
+                for place in places:
+                    kept[place].pop(name, None)
+    return kept
+
+
+def _is_usual(name: str, params: Mapping[str, str]) -> bool:
+    """Whether a setting has the value that the chosen config of its group, or a published model, gives it."""
+    group, _, setting = name.partition(".")
+    usual = group_settings(PUBLISHED, params.get(PUBLISHED, "")).get(name)
+    if usual is None:
+        usual = group_settings(group, params.get(group, "")).get(setting)
+    return usual is not None and plain_value(usual) == plain_value(params[name])
 
 
 def seed_of(params: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mlip_sweep.comparison.choices import labels
+from mlip_sweep.comparison.choices import choice_of, labels
 from mlip_sweep.comparison.runs import Replicas
 from mlip_sweep.comparison.statistics import (
     NAN,
@@ -270,7 +270,7 @@ def learnt(runs: pd.DataFrame) -> pd.Series:
 def _choices(finished: pd.DataFrame) -> list[Choice]:
     finished = finished.assign(learnt=learnt(finished))
     by_key = {str(key): group for key, group in finished.groupby("choice", sort=False)}
-    named = labels([group["params"].iloc[0] for group in by_key.values()])
+    named = labels([choice_of(group["params"].iloc[0]) for group in by_key.values()])
     return [
         Choice(
             key=key,

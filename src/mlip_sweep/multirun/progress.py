@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
+from mlip_sweep.composition import plain_value
 from mlip_sweep.errors import InputError
 from mlip_sweep.multirun.names import parsed
 from mlip_sweep.tracking import environment, read
@@ -60,15 +61,6 @@ def grid_values(config: Any) -> dict[str, frozenset[str]]:
         str(override.key_or_group): frozenset(plain_value(str(value)) for value in override.sweep_iterator())
         for override in _swept(_overrides(config))
     }
-
-
-def plain_value(text: str) -> str:
-    """A value without quotes, and a number in one way of writing it: Hydra and the records have each their own."""
-    text = text.strip("'\"")
-    try:
-        return repr(float(text))
-    except ValueError:
-        return text
 
 
 def _is_grid(sweeper: Any) -> bool:
