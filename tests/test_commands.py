@@ -171,6 +171,7 @@ def test_a_grid_that_is_resumed_does_nothing_twice_and_registers_its_best(sweep,
     np.testing.assert_array_equal(*forces)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
 def test_compiled_runs_are_the_same_runs(data, typed):
     """Of two that train together, since compiling takes a minute."""

@@ -112,7 +112,7 @@ def test_files_are_written(found):
         "survival.png",
         "prediction.png",
     ]
-    stored = pd.read_csv(found.files[0])
+    stored = pd.read_csv(found.files[0], float_precision="round_trip")
     assert list(stored["name"]) == list(found.runs["name"])
     np.testing.assert_allclose(stored[LOSS_ENTROPY], found.runs[LOSS_ENTROPY])
     for file in found.files[3:]:

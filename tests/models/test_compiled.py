@@ -35,6 +35,7 @@ def gradients(model, batch):
     return gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", main_architectures())
 def test_the_same_numbers_and_gradients_for_any_batch(architecture):
     model, eager = tiny(architecture), tiny(architecture)

@@ -83,6 +83,7 @@ def assert_as_alone(models, batches, tolerance, backend=None, virials=False):
         model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", architectures())
 def test_each_has_the_numbers_that_it_has_alone_at_a_batch_of_its_own(architecture):
     models = tiny_models(architecture)

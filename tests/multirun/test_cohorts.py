@@ -83,6 +83,7 @@ def folder(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
 def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
     """The demo's way, in processes, from which comes back what the jobs have returned."""
@@ -104,6 +105,7 @@ def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
             np.testing.assert_allclose(by_seed[run["params"]["seed"]][name], run[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
 def test_a_search_asks_for_cohorts_of_trials(folder, monkeypatch):
     import optuna

@@ -100,7 +100,9 @@ def test_children_are_gathered_and_compared(project, uri, capfd):
     of_the_best = {"loss_entropy": 100.0, "rmse_forces_high_T_meV_A": 10.0}
     assert parent.metrics == {"runs": 2.0, "runs_finished": 2.0, **of_the_best}
     assert "forces error" in parent.tags["mlflow.note.content"]
-    table = pd.read_csv(io.BytesIO(stored_bytes(uri, parent.run_id, "comparison/comparison.csv")))
+    table = pd.read_csv(
+        io.BytesIO(stored_bytes(uri, parent.run_id, "comparison/comparison.csv")), float_precision="round_trip"
+    )
     assert list(table["name"]) == ["error 0.01", "error 0.02"]  # the smaller error ranks first
     assert stored_bytes(uri, parent.run_id, "config.yaml").startswith(b"tracking:")
     assert stored_bytes(uri, parent.run_id, "report.html").startswith(b"<!doctype html>")

@@ -50,6 +50,7 @@ def together(works):
     return [member.error or member.result for member in members]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", main_architectures())
 def test_a_member_equals_the_run_alone_whatever_the_others_do(architecture, tmp_path):
     """Other seeds, optimisers, averagings, weight cycles, rescalings and numbers of epochs in one cohort."""
