@@ -45,7 +45,7 @@ def command(uri, sweeps, tmp_path, capsys):
         if status:
             assert said.out == ""
             return status, None, said.err
-        # By default pandas 2.3 ends with a segmentation fault where an id begins like 1e2147483650, as one of a thousand does.
+        # By default pandas 2.3 ends with a segmentation fault where an id begins like 1e2147483650, as few of them do.
         return status, pd.read_csv(tmp_path / "comparison.csv", float_precision="round_trip"), said.out
 
     return typed
