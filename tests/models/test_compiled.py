@@ -78,7 +78,7 @@ def test_weights_are_those_of_the_moment_and_of_each_model_its_own(architecture)
         torch.testing.assert_close(prediction.forces, eager.forces, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("architecture", main_architectures())
+@pytest.mark.parametrize("architecture", architectures())
 def test_a_lone_atom_has_an_energy(architecture):
     model, eager = tiny(architecture), tiny(architecture)
     compile_potential(model, batch_of(2), training=False, backend=QUICK)

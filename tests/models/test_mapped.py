@@ -86,7 +86,7 @@ def assert_as_alone(models, batches, tolerance, backend=None, virials=False):
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", architectures())
 def test_each_has_the_numbers_that_it_has_alone_at_a_batch_of_its_own(architecture):
-    models = tiny_models(architecture)
+    models = models_of(architecture)
     assert_as_alone(models, [batch_of(3), batch_of(1), batch_of(2, seed=4)], 1e-10)
     assert_as_alone(models[:2], [batch_of(4)] * 2, 1e-10)
 
@@ -131,7 +131,8 @@ def test_atoms_that_see_their_own_images(architecture):
     frame = copper_frame()
     dataset = Dataset("copper", [frame], [frame], {}, [frame])
     models = [small_model(architecture, dataset, seed=k, **TINY[architecture]) for k in range(2)]
-    assert_as_alone(models, [graph(frame, 5.0)] * 2, 1e-10, virials=True)
+    for virials in (False, True):
+        assert_as_alone(models, [graph(frame, 5.0)] * 2, 1e-10, virials=virials)
 
 
 @pytest.mark.parametrize("architecture", main_architectures())
