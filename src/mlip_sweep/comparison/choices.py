@@ -68,18 +68,17 @@ def settled(params: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     Args:
         params: of runs that are compared.
     """
-    by_groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for place, one in enumerate(params):
-        groups = {name: value for name, value in choice_of(one).items() if "." not in name}
-        by_groups.setdefault(tuple(sorted(groups.items())), []).append(place)
     kept = [dict(one) for one in params]
-    for places in by_groups.values():
-        names = {name for place in places for name in choice_of(params[place]) if "." in name}
-        for name in names:
-            having = [params[place] for place in places if name in params[place]]
-            if len(having) < len(places) and all(_is_usual(name, one) for one in having):
-                for place in places:
-                    kept[place].pop(name, None)
+    by_groups: dict[tuple[tuple[str, str], ...], list[dict[str, str]]] = {}
+    for one in kept:
+        groups = sorted((name, value) for name, value in choice_of(one).items() if "." not in name)
+        by_groups.setdefault(tuple(groups), []).append(one)
+    for alike in by_groups.values():
+        for name in {name for one in alike for name in choice_of(one) if "." in name}:
+            having = [one for one in alike if name in one]
+            if len(having) < len(alike) and all(_is_usual(name, one) for one in having):
+                for one in having:
+                    del one[name]
     return kept
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from lifelines import KaplanMeierFitter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from mlip_sweep.comparison.findings import correlations
 from mlip_sweep.comparison.runs import Landscape, Replicas
-from mlip_sweep.comparison.style import NAMED, OTHERS, Style, line_width, plain, styles_of
+from mlip_sweep.comparison.style import NAMED, OTHERS, Style, line_width, logarithmic, plain, styles_of
 from mlip_sweep.comparison.tables import pooled_forces, ranks
 from mlip_sweep.comparison.verdict import Choice, Verdict
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_ALL_T, RMSE_FORCES_HIGH_T
@@ -48,9 +47,7 @@ def landscape_figure(found: Verdict, landscapes: Mapping[str, Landscape]) -> Fig
         ("Forces", "F", "meV/Å", thermal.temperature_forces),
     )
     for axes, (name, letter, unit, temperature) in zip(panels, values, strict=True):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes, "y", at=(1,))
         axes.axhline(1000.0 * temperature, color="0.35", linestyle=":", linewidth=1)
         axes.annotate(
             f"$T_{letter}$", (1.0, 1000.0 * temperature), xycoords=("axes fraction", "data"), ha="right", va="bottom"

@@ -27,8 +27,9 @@ TIME_COLUMN: Final = "time_to_failure_ps"
 SLOPE_COLUMN: Final = "learning_slope"
 
 
+@cache
 def published_models() -> pd.DataFrame:
-    """One row a published model, indexed by its name in `conf/published`.
+    """One row a published model, indexed by its name in `conf/published`; read once, and not to be changed.
 
     Columns: published_name, S_E, S_F, S (nat), time_to_failure_ps (mean), time_q25_ps, time_median_ps, time_q75_ps,
     replicas, rmse_energy_meV_atom, rmse_forces_meV_A, learning_slope (of ln RMSE against ln n).

@@ -10,7 +10,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from mlip_sweep.comparison.published import (
     SLOPE_COLUMN,
@@ -59,9 +58,7 @@ def published_landscapes_figure(found: Verdict, landscapes: Mapping[str, Landsca
             mean = np.mean([getattr(one, loss).mean(axis=0) for one in own[model]], axis=0)
             grid[row, place + 1].plot(own[model][0].t, 1000.0 * mean, **line)
     for place, axes in enumerate(grid.flat):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes, "y", at=(1,))
         plain(axes)
         if place < 2 * len(present):
             name = ARCHITECTURES[present[place // 2]]

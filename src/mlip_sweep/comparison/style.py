@@ -66,17 +66,18 @@ def plain(axes: Axes) -> None:
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
-def logarithmic(axes: Axes, *names: Literal["x", "y"]) -> None:
-    """Make axes logarithmic, with plain numbers at 1, 2 and 5.
+def logarithmic(axes: Axes, *names: Literal["x", "y"], at: Sequence[int] = (1, 2, 5)) -> None:
+    """Make axes logarithmic, with plain numbers.
 
     Args:
         axes: which hold them.
         names: which of the two.
+        at: the multiples of powers of ten that have a number; 1 alone for many decades.
     """
     for name in names:
         axes.set(**{f"{name}scale": "log"})
         axis = axes.xaxis if name == "x" else axes.yaxis
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=at))
         axis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_minor_formatter(NullFormatter())
 
