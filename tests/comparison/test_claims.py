@@ -97,10 +97,11 @@ def test_only_choices_that_differ_in_nothing_else_are_pairs():
     named = pairs("rescaling helps", {"published": "nequip_baseline", "rescaling": "none"}, {"published": "x"})
     assert len(named) == 1
     mace = {"model": "mace", "model.max_ell": 1, "model.max_L": 0}
-    tensor = pairs(
-        "tensor features help", mace, mace | {"model.max_L": 1}, mace | {"model.max_ell": 2, "model.max_L": 2}
-    )
+    higher = [mace | {"model.max_ell": order, "model.max_L": 2} for order in (3, 2)]
+    tensor = pairs("tensor features help", mace, mace | {"model.max_L": 1}, *higher)
     assert [(a["model.max_L"], b["model.max_L"]) for a, b in tensor] == [("0", "1"), ("1", "2")]
+    assert tensor[-1][-1]["model.max_ell"] == "2"
+    assert not pairs("tensor features help", *higher)  # both have L = 2
 
 
 def test_pairs_of_one_seed_count_as_one_witness():

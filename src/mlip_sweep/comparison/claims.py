@@ -128,9 +128,7 @@ def pairs_of(claim: Claim, choices: Sequence[Choice]) -> list[tuple[Choice, Choi
     pairs = []
     for group in alike.values():
         if None in claim.change.values():
-            (name,) = claim.change
-            known = [choice for choice in group if as_number(params[choice.key].get(name)) is not None]
-            pairs += list(pairwise(sorted(known, key=lambda c: float(as_number(params[c.key][name]) or 0.0))))
+            pairs += list(pairwise(_one_of_each_number(claim, group, params)))
             continue
         before, after = (
             [c for c in group if all(_value(params[c.key], n) == levels[k] for n, levels in _fixed(claim).items())]
@@ -223,7 +221,28 @@ def _tested(
 
 
 def _is_changed(name: str, claim: Claim) -> bool:
-    return name == PUBLISHED or name in claim.change or name.startswith(claim.may_differ or ("\0",))
+    return name == PUBLISHED or name in claim.change or name.startswith(claim.may_differ)
+
+
+def _one_of_each_number(
+    claim: Claim, choices: Sequence[Choice], params: Mapping[str, Mapping[str, str]]
+) -> list[Choice]:
+    """Choices by the number that a claim changes, the lowest first.
+
+    Of several with the same number, the one with the lowest values of what goes with it: l_max = 2 rather than 3 beside
+    features up to L = 2, so that successive ones differ in little else.
+    """
+    (name,) = claim.change
+    found: dict[float, tuple[list[float], Choice]] = {}
+    for choice in choices:
+        own = params[choice.key]
+        number = as_number(own.get(name))
+        if number is None:
+            continue
+        beside = [as_number(own[other]) or 0.0 for other in sorted(own) if other.startswith(claim.may_differ)]
+        if number not in found or beside < found[number][0]:
+            found[number] = (beside, choice)
+    return [found[number][1] for number in sorted(found)]
 
 
 def _fixed(claim: Claim) -> dict[str, tuple[str, str]]:
