@@ -47,7 +47,12 @@ def search(sampler: str, seed: int, chosen: argparse.Namespace) -> np.ndarray:
     command += [f"hydra.sweeper.study_name={name}", f"hydra/sweeper/sampler={sampler}"]
     command += [f"hydra.sweeper.sampler.seed={seed}", f"hydra.sweeper.n_trials={chosen.trials}"]
     at_once = chosen.jobs if sampler == "tpe" else chosen.trials  # random ones wait for nothing
-    command += [f"hydra.sweeper.n_jobs={at_once}", f"trainer.max_epochs={chosen.epochs}", "dataset.n_train=20"]
+    command += [
+        "hydra.launcher.n_jobs=2",
+        f"hydra.sweeper.n_jobs={at_once}",
+        f"trainer.max_epochs={chosen.epochs}",
+        "dataset.n_train=20",
+    ]
     command += [f"measurement.{name}=null" for name in NOT_MEASURED]
     with (chosen.folder / f"{name}.log").open("a") as log:
         subprocess.run(command, cwd=chosen.folder, stdout=log, stderr=log, check=True)
