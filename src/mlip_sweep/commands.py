@@ -186,8 +186,9 @@ def measure(argv: Sequence[str] | None = None) -> int:
         "arguments",
         nargs="*",
         metavar="RUN, overrides",
-        help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model or committee, not with "
-        "--model; then Hydra overrides of the group `measurement`, and with --model of `dataset` and `seeds` too",
+        help="MLflow's id of a run or six characters or more that it begins with, a models:/ or runs:/ URI, or the "
+        "folder of a model or committee, not with --model; then Hydra overrides of the group `measurement`, and with "
+        "--model of `dataset` and `seeds` too",
     )
     parser.add_argument(
         "--model",
@@ -273,7 +274,11 @@ def export(argv: Sequence[str] | None = None) -> int:
         "           mlip-export outputs/DATE/model --to mace --dtype float32 --output small.model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", help="MLflow's id of a run, a models:/ or runs:/ URI, or the folder of a model")
+    parser.add_argument(
+        "run",
+        help="MLflow's id of a run or six characters or more that it begins with, a models:/ or runs:/ URI, or the "
+        "folder of a model",
+    )
     parser.add_argument("--to", choices=LIBRARIES, required=True, help="whose programs take the file")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: named after the run, .model or .nequip.zip"

@@ -142,7 +142,7 @@ def saved(composed, tmp_path):
             r"of cutoff=.*, num_features=.*, not of model\.cutoff=4\.5, mod",
         ),
         (["model.start=nowhere"], "'nowhere': no such folder"),
-        (["model.start=runs:/0123456789"], "'runs:/0123456789' is not in"),
+        (["model.start=runs:/0123456789"], "has the id '0123456789'"),
         (["model.start=5"], "model.start=5: give runs:/ID"),
         (["model.start=''"], "model.start='': give runs:/ID"),
     ],

@@ -107,7 +107,7 @@ def test_measuring_again_repeats_the_numbers(composed, tmp_path):
     cfg = composed(ACCURACY)
     run(cfg, tmp_path, choices={"model": "nequip", "measurement": "none"})
     before = only_run(cfg)
-    metrics = remeasure(before.run_id, uri=cfg.tracking.uri)
+    metrics = remeasure(before.run_id[:6], uri=cfg.tracking.uri)
     (again,) = stored_runs(cfg.tracking.uri, cfg.tracking.experiment, before.run_id)
     assert again.tags["measured"] == before.run_id
     assert [again.params[key] for key in ("model", "measurement")] == ["nequip", "none"]

@@ -85,7 +85,7 @@ def _answer(found: Verdict) -> list[str]:
         lines.append(
             "S is all that was measured: it says how flat the minimum is on the training frames; whether that predicts "
             "how a potential extrapolates is not settled. Measure its dynamics before you trust it: "
-            f"mlip-measure {found.run_id[:6]}… measurement=paper"
+            f"mlip-measure {found.run_id[:6]} measurement=paper"
         )
     return lines
 

@@ -12,7 +12,7 @@ def export(run: str, library: str, output: Path | None, *, uri: str, dtype: str)
     """Write the potential of a run as what a library's own programs take.
 
     Args:
-        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a run or of its model.
+        run: MLflow's id of a run or its beginning, a `models:/` or `runs:/` URI, or the folder of a run or of a model.
         library: "mace" or "nequip".
         output: the file; None names it after the run.
         uri: MLflow store.

@@ -30,6 +30,7 @@ from mlip_sweep.run.plan import checked_call
 from mlip_sweep.run.train import CHECKSUM, CHOICES
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.outbox import send_kept
+from mlip_sweep.tracking.read import run_of_id
 from mlip_sweep.tracking.run import RunRecord, flatten, record
 from mlip_sweep.tracking.store import existing
 
@@ -50,7 +51,8 @@ def remeasure(
     A committee is measured as its first member was, without what looks at the weights of one potential.
 
     Args:
-        run: MLflow's id of a run, a `models:/` or `runs:/` URI, or the folder of a run, of its model or of a committee.
+        run: MLflow's id of a run or its beginning, a `models:/` or `runs:/` URI, or the folder of a run, of its model
+            or of a committee.
         overrides: of the config group `measurement`; without any, what the run itself measured is measured again.
         uri: MLflow store.
         device: "cpu" or "cuda".
@@ -66,8 +68,9 @@ def remeasure(
     uri = existing(uri)
     here = Path.cwd()
     send_kept(uri, here)
-    is_path = Path(run).exists() or ":" in run
-    folder = local_path(run if is_path else f"runs:/{run}", uri)
+    is_address = Path(run).exists() or ":" in run
+    run_id = None if is_address else run_of_id(uri, run).run_id
+    folder = local_path(f"runs:/{run_id}" if run_id else run, uri)
     members = committee.member_folders(folder)
     first = members[0] if members else folder
     places = (first / "config.yaml", first / "model" / "config.yaml")
@@ -106,8 +109,8 @@ def remeasure(
             **measurement_choice,
             **({"committee": f"committee of {len(members)}"} if members else {}),  # a choice of its own, beside theirs
         },
-        tags={"kind": "measurement", "measured": run},
-        parent_run_id=None if is_path else run,
+        tags={"kind": "measurement", "measured": run_id or run},
+        parent_run_id=run_id,
         folder=here,
     ) as rec:
         rec.config(OmegaConf.to_yaml(chosen, resolve=True))

@@ -11,6 +11,7 @@ from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.committee import MEMBERS
 from mlip_sweep.tracking import store
+from mlip_sweep.tracking.read import run_of_id
 from mlip_sweep.tracking.run import RunRecord
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ def local_path(uri: str, tracking_uri: str | None = None) -> Path:
     """A folder on this machine that holds the model.
 
     Args:
-        uri: a folder or a file in it, `models:/ID`, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `runs:/ID`.
+        uri: a folder or a file in it, `models:/ID`, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `runs:/ID`,
+            in full or its beginning.
         tracking_uri: the store; MLFLOW_TRACKING_URI, or mlflow.db in the current folder, where none is given.
 
     Raises:
@@ -136,8 +138,11 @@ def _location_of_model(uri: str, place: str) -> str:
 def _location_of_run(uri: str, place: str) -> str:
     """`runs:/ID` -> the last model that the run logged; `runs:/ID/PATH` -> that folder of its artifacts."""
     client = store.client(place)
-    run_id, _, path = uri.removeprefix("runs:/").partition("/")
-    run = client.get_run(run_id)
+    beginning, _, path = uri.removeprefix("runs:/").partition("/")
+    try:
+        run = client.get_run(run_of_id(place, beginning).run_id)
+    except InputError as error:
+        raise InputError(f"model {uri!r}: {error}") from None
     if path:
         return f"{run.info.artifact_uri}/{path}"
     if run.outputs is None or not run.outputs.model_outputs:

@@ -114,7 +114,9 @@ def run_of_id(uri: str, beginning: str) -> StoredRun:
         several = ", ".join(f"{run.run_id} ({run.name})" for run in found[:3])
         raise InputError(f"{beginning!r} begins the ids of {len(found)} runs: give more characters of {several}")
     if not found:
-        raise InputError(f"no run in {uri} has the id {beginning!r}: look for it in the UI, or give another --uri")
+        raise InputError(
+            f"no run in {uri} has the id {beginning!r}: look for it in the UI, or name the store that holds it"
+        )
     return found[0]
 
 
