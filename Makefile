@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
 
-setup: $(VENV)/ready ## make .venv with every extra
+setup: $(VENV)/ready ## make .venv with all that demo and test need
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -161,7 +161,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
         )
         found.show()
 
-    return _told(parser.prog, command)
+    return _reporting_mistakes(parser.prog, command)
 
 
 def measure(argv: Sequence[str] | None = None) -> int:
@@ -248,19 +248,19 @@ def measure(argv: Sequence[str] | None = None) -> int:
                 other_data=chosen.other_data,
             )
             return
-        from mlip_sweep.run.measure_file import measure_file, own_files
+        from mlip_sweep.run.measure_file import file_overrides, measure_file
 
         measure_file(
             chosen.model,
             chosen.unpickle,
-            [*own_files(chosen.train, chosen.test), *overrides],
+            [*file_overrides(chosen.train, chosen.test), *overrides],
             uri=chosen.uri,
             experiment=chosen.experiment,
             device=chosen.device,
             compiled=chosen.compile,
         )
 
-    return _told(parser.prog, command)
+    return _reporting_mistakes(parser.prog, command)
 
 
 def export(argv: Sequence[str] | None = None) -> int:
@@ -298,10 +298,10 @@ def export(argv: Sequence[str] | None = None) -> int:
 
         print(export_run(chosen.run, chosen.to, chosen.output, uri=chosen.uri, dtype=chosen.dtype))
 
-    return _told(parser.prog, command)
+    return _reporting_mistakes(parser.prog, command)
 
 
-def _told(name: str, command: Callable[[], None]) -> int:
+def _reporting_mistakes(name: str, command: Callable[[], None]) -> int:
     """Run the command of a name; a user's mistake becomes one line and exit status 2."""
     try:
         command()

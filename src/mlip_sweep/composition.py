@@ -23,8 +23,8 @@ TARGET: Final = "_target_"
 LARGEST: Final = 2**63  # whole numbers are below it, as torch, NumPy and databases hold them
 
 
-def plain_value(text: str) -> str:
-    """A value without quotes, and a number in one way of writing it: Hydra and the records have each their own."""
+def normalised_value(text: str) -> str:
+    """A value without quotes, numbers written in one way, so that 1e-3 of the shell equals 0.001 of a record."""
     text = text.strip("'\"")
     try:
         return repr(float(text))

@@ -81,7 +81,7 @@ def wall_time(phase: str) -> str:
 
 
 def objective_metric(name: str) -> str:
-    """Name of the value of a metric that a run returned to a search; a metric with a history may end with another."""
+    """Name of the value that a run returned to a search: the last one logged under the metric's own name may differ."""
     return f"objective/{name}"
 
 

@@ -3,7 +3,15 @@
 import pytest
 from recorded_runs import stored
 
-from mlip_sweep.comparison.choices import choice_key, choice_of, differences, group_of, labels, seed_of, settled
+from mlip_sweep.comparison.choices import (
+    choice_key,
+    choice_of,
+    differences,
+    group_of,
+    labels,
+    seed_of,
+    without_later_defaults,
+)
 
 PARAMS = {
     "model": "nequip",
@@ -62,7 +70,7 @@ LATER = {"loss": "constant", "loss.energy_weight": "1000.0"}  # conf/loss/consta
     ],
 )
 def test_a_setting_that_was_added_later_makes_no_choice_of_older_runs(added, same):
-    older, newer = settled([PARAMS | LATER, PARAMS | LATER | added])
+    older, newer = without_later_defaults([PARAMS | LATER, PARAMS | LATER | added])
     assert (choice_key(older) == choice_key(newer)) is same
     if not same:
         assert newer == PARAMS | LATER | added
@@ -70,13 +78,13 @@ def test_a_setting_that_was_added_later_makes_no_choice_of_older_runs(added, sam
 
 def test_a_published_model_has_settings_of_its_own():
     swa = PARAMS | {"published": "mace_v2-swa"}
-    older, newer = settled([swa, swa | {"loss.cycle.stress_weight": "0.0"}])
+    older, newer = without_later_defaults([swa, swa | {"loss.cycle.stress_weight": "0.0"}])
     assert older == newer == swa
 
 
 def test_a_setting_that_some_have_changed_stays():
     runs = [PARAMS | LATER, *(PARAMS | LATER | {"loss.huber_delta": value} for value in ("None", "0.1"))]
-    assert len({choice_key(one) for one in settled(runs)}) == 3
+    assert len({choice_key(one) for one in without_later_defaults(runs)}) == 3
 
 
 def test_seeds_are_named_as_people_write_them():

@@ -8,7 +8,7 @@ from recorded_runs import accuracy_report, stability_report, stored
 from scipy import stats
 
 from mlip_sweep.comparison.claims import CLAIMS as ALL
-from mlip_sweep.comparison.claims import claims_table, claims_tested, claims_told, pairs_of
+from mlip_sweep.comparison.claims import claims_in_words, claims_table, claims_tested, pairs_of
 from mlip_sweep.comparison.runs import Replicas, runs_table
 from mlip_sweep.comparison.verdict import HIGH_T, TIME, S, verdict
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY, LOSS_ENTROPY_STDERR, UNEXPLAINED_FORCES
@@ -156,6 +156,6 @@ def test_the_table_and_the_lines_say_the_same():
     table = claims_table(tested)
     assert list(table["finding"]) == ["supported"] * 3
     assert (table["benefit"] > 0).all() and table["p_of_these_runs"].notna().sum() == 1
-    (line,) = claims_told(tested)
+    (line,) = claims_in_words(tested)
     assert line.startswith("claim: rescaling helps – supported by time to failure (+")
     assert "the forces error (-3" in line

@@ -10,9 +10,9 @@ from mlip_sweep.comparison.curves import (
     N_TRAIN,
     curve_figures,
     curves_of,
-    curves_told,
     learning_slopes,
     literature,
+    slopes_in_words,
     with_learning_slopes,
 )
 from mlip_sweep.comparison.predictors import LEARNING_TOLD, predictions
@@ -43,7 +43,7 @@ def test_slopes_of_learning_curves_come_out_with_their_scatter():
         assert row["learning_slope"] == pytest.approx(np.mean(own))
         assert row["learning_slope_ci95_low"] < row["learning_slope"] < row["learning_slope_ci95_high"]
         assert (row["seeds"], row["n_train"]) == (3, "10 20 40 80")
-    (line,) = curves_told(learning_slopes(found))
+    (line,) = slopes_in_words(learning_slopes(found))
     assert line.startswith("learning slopes, the steepest first: mace -0.")
     assert set(curve_figures(found)) == {"learning_curves"}
 
@@ -67,7 +67,9 @@ def test_the_runs_on_the_most_frames_carry_the_slope_of_their_seed():
 def test_runs_that_differ_in_something_else_are_no_curve():
     found = learning_runs({"nequip": -0.2, "mace": -0.4}, name="optimizer.lr")
     assert (
-        curves_of(found, N_TRAIN) == [] and learning_slopes(found).empty and curves_told(learning_slopes(found)) == []
+        curves_of(found, N_TRAIN) == []
+        and learning_slopes(found).empty
+        and slopes_in_words(learning_slopes(found)) == []
     )
     assert len(curves_of(found, "optimizer.lr")) == 2
 

@@ -10,7 +10,7 @@ from mlip_sweep.comparison.predictors import (
     predictions,
     predictions_table,
     predictors_figure,
-    predictors_told,
+    predictors_in_words,
 )
 from mlip_sweep.comparison.runs import runs_table
 from mlip_sweep.comparison.verdict import verdict
@@ -78,7 +78,7 @@ def test_the_questions_have_different_answers():
     error = of["over seeds", RMSE_FORCES_HIGH_T]  # falls with the time: as it is said to
     assert error.correlation == pytest.approx(1.0) and error.low > 0.9 and np.isnan(error.worse_than_best)
     assert of["over seeds", LOSS_ENTROPY].worse_than_best < 0.05
-    told = predictors_told(found)
+    told = predictors_in_words(found)
     assert told[0].startswith("what tells the time to failure over seeds: high-T forces RMSE +1.00")
     assert "worse (p = " in told[0]
     table = predictions_table(found)
@@ -111,7 +111,7 @@ def test_nothing_is_said_where_the_reference_itself_fails_or_runs_are_few():
     assert not predictions(verdict_on(changes={CONTROL_SURVIVAL: 0.2}))
     assert not predictions(verdict_on(n_choices=2, n_seeds=2))
     assert not predictions(verdict_on(changes={UNEXPLAINED_FORCES: 0.9}))  # none has learnt
-    assert predictors_figure([]) is None and predictions_table([]).empty and predictors_told([]) == []
+    assert predictors_figure([]) is None and predictions_table([]).empty and predictors_in_words([]) == []
 
 
 def test_one_seed_leaves_the_questions_that_it_can_answer():

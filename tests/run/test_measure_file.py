@@ -11,7 +11,7 @@ from mlip_sweep.comparison.compare import compare
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.accuracy import RMSE_FORCES_HIGH_T
 from mlip_sweep.measurement.landscape.loss_entropy import LOSS_ENTROPY
-from mlip_sweep.run.measure_file import measured_config, own_files
+from mlip_sweep.run.measure_file import file_overrides, measured_config
 from mlip_sweep.tracking.read import stored_runs
 
 SMALL = [
@@ -78,8 +78,8 @@ class Dangerous:
 def test_files_of_any_name_are_given(tmp_path):
     path = tmp_path / "it's, {a} test.xyz"
     path.touch()
-    cfg, choices = measured_config([*own_files(str(path), [f"bulk={path}"]), "measurement=none"])
+    cfg, choices = measured_config([*file_overrides(str(path), [f"bulk={path}"]), "measurement=none"])
     assert cfg.dataset.train == cfg.dataset.tests.bulk == str(path)
     assert choices == {"dataset": "extxyz", "measurement": "none"}
     with pytest.raises(InputError, match="no such file"):
-        measured_config(own_files(f"{path}2", []))
+        measured_config(file_overrides(f"{path}2", []))

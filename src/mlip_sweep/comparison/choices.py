@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from mlip_sweep.composition import plain_value
+from mlip_sweep.composition import normalised_value
 from mlip_sweep.config import group_settings
 from mlip_sweep.tracking.read import StoredRun
 
@@ -59,7 +59,7 @@ def choice_of(params: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in params.items() if not _is_no_choice(name)}
 
 
-def settled(params: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def without_later_defaults(params: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """The parameters of runs, without settings that a later version of the program has added and nobody has chosen.
 
     Runs that were recorded before lack such a setting, and would be choices of their own. It is left out where runs of
@@ -88,7 +88,7 @@ def _is_usual(name: str, params: Mapping[str, str]) -> bool:
     usual = group_settings(PUBLISHED, params.get(PUBLISHED, "")).get(name)
     if usual is None:
         usual = group_settings(group, params.get(group, "")).get(setting)
-    return usual is not None and plain_value(usual) == plain_value(params[name])
+    return usual is not None and normalised_value(usual) == normalised_value(params[name])
 
 
 def seed_of(params: Mapping[str, str]) -> str:

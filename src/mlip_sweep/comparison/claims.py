@@ -161,7 +161,7 @@ def claims_table(found: Sequence[Tested]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims_told(found: Sequence[Tested]) -> list[str]:
+def claims_in_words(found: Sequence[Tested]) -> list[str]:
     """One line a claim: what each measure says of it."""
     lines = []
     for claim in dict.fromkeys(one.claim for one in found):

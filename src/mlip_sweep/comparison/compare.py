@@ -9,8 +9,8 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from mlip_sweep.comparison.claims import Tested, claims_table, claims_tested, claims_told
-from mlip_sweep.comparison.curves import curve_figures, curves_told, learning_slopes
+from mlip_sweep.comparison.claims import Tested, claims_in_words, claims_table, claims_tested
+from mlip_sweep.comparison.curves import curve_figures, learning_slopes, slopes_in_words
 from mlip_sweep.comparison.figures import landscape_figure, prediction_figure, survival_figure
 from mlip_sweep.comparison.findings import findings
 from mlip_sweep.comparison.predictors import (
@@ -18,7 +18,7 @@ from mlip_sweep.comparison.predictors import (
     predictions,
     predictions_table,
     predictors_figure,
-    predictors_told,
+    predictors_in_words,
 )
 from mlip_sweep.comparison.published import beside_published, slopes_beside_published
 from mlip_sweep.comparison.published_figures import (
@@ -41,8 +41,8 @@ from mlip_sweep.comparison.tables import (
     WALL_TIME,
     choices_table,
     markdown_table,
-    order_told,
-    runs_table_of,
+    order_in_words,
+    table_of_verdicts,
     terminal_table,
 )
 from mlip_sweep.comparison.verdict import Verdict, verdicts
@@ -76,7 +76,7 @@ class Evidence:
     @property
     def told(self) -> list[str]:
         """In lines."""
-        return [*claims_told(self.claims), *predictors_told(self.predictions), *curves_told(self.slopes)]
+        return [*claims_in_words(self.claims), *predictors_in_words(self.predictions), *slopes_in_words(self.slopes)]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Comparison:
     @property
     def runs(self) -> pd.DataFrame:
         """One row a run."""
-        return runs_table_of(self.verdicts)
+        return table_of_verdicts(self.verdicts)
 
     @property
     def findings(self) -> list[str]:
@@ -147,7 +147,9 @@ class Comparison:
                 f"{len(self.verdicts)} groups, measured on other data or by other settings: each is ranked by itself"
             )
         for found in self.verdicts:
-            heading = " – ".join(part for part in (title, found.title, order_told(self.sort, self.declared)) if part)
+            heading = " – ".join(
+                part for part in (title, found.title, order_in_words(self.sort, self.declared)) if part
+            )
             console.print(terminal_table(found, heading, console.width, self.declared, self.sort))
             for place, line in enumerate(self.told(found)):
                 console.print(Text(f"{'→' if place == 0 else '•'} {line}", style="bold" if place == 0 else ""))

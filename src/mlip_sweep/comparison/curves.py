@@ -123,7 +123,7 @@ def _slopes(curve: Curve) -> dict[str, float]:
     }
 
 
-def curves_told(slopes: pd.DataFrame) -> list[str]:
+def slopes_in_words(slopes: pd.DataFrame) -> list[str]:
     """One line for the learning curves, as `learning_slopes` gives them: the steepest."""
     slopes = slopes.dropna()
     if len(slopes) < 2:

@@ -10,7 +10,7 @@ from lifelines import KaplanMeierFitter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mlip_sweep.comparison.findings import correlations
+from mlip_sweep.comparison.findings import correlations_of_choices
 from mlip_sweep.comparison.runs import Landscape, Replicas
 from mlip_sweep.comparison.style import NAMED, OTHERS, Style, line_width, logarithmic, plain, styles_of
 from mlip_sweep.comparison.tables import pooled_forces, ranks
@@ -146,7 +146,7 @@ def prediction_figure(found: Verdict) -> Figure | None:
         axes.set_xlabel(axis[name])
         plain(axes)
     panels[0].set_ylabel("time to failure (ps), ± standard error")
-    told = [f"{label}: {value}" for label, value in correlations(found.choices).items()]
+    told = [f"{label}: {value}" for label, value in correlations_of_choices(found.choices).items()]
     if left_out:
         told.append(not_shown(left_out))
     figure.suptitle("\n".join(told), fontsize=8, x=0.01, ha="left")

@@ -33,7 +33,7 @@ def findings(found: Verdict) -> list[str]:
         found: the verdict on a group.
     """
     lines = [*_answer(found), *_cheapest(found), *_otherwise(found), *_seed(found), *_limits(found)]
-    lines += [f"{label}: {value}" for label, value in correlations(found.choices).items()]
+    lines += [f"{label}: {value}" for label, value in correlations_of_choices(found.choices).items()]
     lost = found.unfinished
     if len(lost):
         counts = ", ".join(f"{count} {status}" for status, count in lost["status"].value_counts().items())
@@ -41,7 +41,7 @@ def findings(found: Verdict) -> list[str]:
     return lines
 
 
-def correlations(choices: Sequence[Choice]) -> dict[str, Correlation]:
+def correlations_of_choices(choices: Sequence[Choice]) -> dict[str, Correlation]:
     """How S and the forces error go with time to failure, over the choices of one architecture, each by its mean.
 
     Across architectures, between which everything differs at once, a correlation says little, so there is none.

@@ -314,7 +314,7 @@ def predictors_figure(found: Sequence[Prediction]) -> Figure | None:
     return figure
 
 
-def predictors_told(found: Sequence[Prediction]) -> list[str]:
+def predictors_in_words(found: Sequence[Prediction]) -> list[str]:
     """One line a question: the best measure, and where S stands."""
     lines = []
     for target, question in product(TARGETS, QUESTIONS):
@@ -325,7 +325,7 @@ def predictors_told(found: Sequence[Prediction]) -> list[str]:
             continue
         best = max(of_one, key=lambda one: one.correlation)
         entropy = next((one for one in of_one if one.predictor.metric == LOSS_ENTROPY), None)
-        line = f"what tells {target} {question}: {_told(best)}"
+        line = f"what tells {target} {question}: {_in_words(best)}"
         if entropy is not None and entropy is not best:
             worse = entropy.worse_than_best
             line += f"; S {_numbers(entropy)}" + (
@@ -335,7 +335,7 @@ def predictors_told(found: Sequence[Prediction]) -> list[str]:
     return lines
 
 
-def _told(one: Prediction) -> str:
+def _in_words(one: Prediction) -> str:
     sure = "" if one.low > 0 else ", which may be chance"
     return f"{one.predictor.words} {_numbers(one)}{sure}"
 

@@ -29,7 +29,7 @@ from mlip_sweep.comparison.tables import (
     Cells,
     duration,
     order_by,
-    order_told,
+    order_in_words,
     ranks,
     run_cells,
     table_cells,
@@ -136,7 +136,7 @@ def _choices_rows(verdict: Verdict, found: "Comparison") -> dict[str, Any]:
     return {
         "headings": [one.heading for one in cells],
         "rows": rows,
-        "sorted": order_told(found.sort, found.declared),
+        "sorted": order_in_words(found.sort, found.declared),
         "note": "" if all(choice.learnt for choice in verdict.choices) else NOT_LEARNT_TOLD,
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlip_sweep.comparison.choices import choice_key, differences, group_of, seed_of, settled
+from mlip_sweep.comparison.choices import choice_key, differences, group_of, seed_of, without_later_defaults
 from mlip_sweep.errors import InputError
 from mlip_sweep.measurement.chosen import declared_by, shipped_measurements
 from mlip_sweep.metrics import Metric
@@ -50,11 +50,13 @@ def runs_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """One row a run, in the order given.
 
     Columns: run_id, name (what varied among these runs), status (MLflow's, or PRUNED), error, started; group, choice
-    and seed (`comparison.choices`) and `params`, a mapping of the parameters that `settled` leaves; each metric under
-    its own name (NaN where a run has none). Runs of one name are told apart by the beginning of their ids; one that was
-    interrupted and gone on with by another is left out.
+    and seed (`comparison.choices`) and `params`, a mapping of the parameters that `without_later_defaults` leaves; each
+    metric under its own name (NaN where a run has none). Runs of one name are told apart by the beginning of their ids;
+    one that was interrupted and gone on with by another is left out.
     """
-    params = settled([run.params or {"name": run.name} for run in runs])  # without any it is a choice of its own
+    params = without_later_defaults(
+        [run.params or {"name": run.name} for run in runs]
+    )  # without any it is a choice of its own
     rows = [
         {
             "run_id": run.run_id,

@@ -31,7 +31,7 @@ SHORT_NAME = 14  # characters of a metric's name that stand in one line
 SORTED = 10  # priority of the column that the table is sorted by: above all others
 
 
-def runs_table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """One row a run, in the order of the choices and their seeds; runs that have not finished stand last.
 
     Returns:
@@ -121,7 +121,7 @@ def order_by(found: Verdict, name: str, declared: Sequence[Metric]) -> list[int]
     return [int(place) for place in np.argsort(costs, kind="stable")]  # NaN comes last
 
 
-def order_told(name: str, declared: Sequence[Metric]) -> str:
+def order_in_words(name: str, declared: Sequence[Metric]) -> str:
     """What `order_by` a metric does, in words; "" for the order of the verdict."""
     return f"sorted by {name}, {'highest' if more_is_better(name, declared) else 'lowest'} first" if name else ""
 

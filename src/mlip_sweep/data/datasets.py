@@ -14,7 +14,7 @@ from mlip_sweep.data.frames import Frame
 from mlip_sweep.data.isolated_atoms import isolated_atom_energies, read_apart, taken_out
 from mlip_sweep.data.named_labels import GivenNames, notes_on_names
 from mlip_sweep.data.reading import read_frames
-from mlip_sweep.data.sources import existing_file, own_files
+from mlip_sweep.data.sources import existing_file, existing_files
 from mlip_sweep.data.subsets import NO_NOISE, Noise, split_off
 from mlip_sweep.data.validation import check_enough
 from mlip_sweep.errors import InputError
@@ -81,7 +81,7 @@ def extxyz(
     Raises:
         InputError: An option is out of range, a file cannot be used, or isolated atoms disagree.
     """
-    files = own_files(
+    files = existing_files(
         train=train,
         tests=tests,
         tests_by_config_type=tests_by_config_type,

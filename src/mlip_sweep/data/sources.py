@@ -23,7 +23,7 @@ def existing_file(path: str | Path) -> Path:
     return file
 
 
-def own_files(
+def existing_files(
     *,
     train: Any,
     tests: Any = None,
@@ -107,7 +107,7 @@ def check_sources(entry: Any) -> None:
 
 def _check_own_files(options: Mapping[str, Any]) -> None:
     names = ("train", "tests", "tests_by_config_type", "validation", "isolated_atoms", "temperature")
-    own_files(**{name: options.get(name) for name in names})
+    existing_files(**{name: options.get(name) for name in names})
 
 
 def _check_folder(options: Mapping[str, Any]) -> None:

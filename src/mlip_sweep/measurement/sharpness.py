@@ -171,7 +171,7 @@ def loss_and_gradient(model: Potential, frames: Sequence[GraphBatch], loss: Loss
 
 @contextmanager
 def eager(model: Potential) -> Iterator[None]:
-    """Without a compiled or shared program for a while: such a one may not be derived by autograd alone."""
+    """Evaluate a model eagerly for a while: autograd cannot derive a compiled program, or one of a cohort, twice."""
     compiled, model.compiled = model.compiled, None
     try:
         yield

@@ -22,7 +22,7 @@ class SweepFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._sign = path / AT_WORK / " ".join(environment.process_tags().values())
-        self._heartbeat = liveness.Heartbeat(self._write_sign)
+        self._heartbeat = liveness.Heartbeat(self._renew_sign)
 
     def join(self, parent: Callable[[str | None], str], constants: Sequence[str]) -> str:
         """Sign this process in.
@@ -41,7 +41,7 @@ class SweepFolder:
             fresh = self.path / f"{PARENT_FILE}.new"
             fresh.write_text(json.dumps({"run_id": run_id, "constants": list(constants)}))
             fresh.replace(self.path / PARENT_FILE)  # whole at any moment: jobs read it without the lock
-            self._write_sign()
+            self._renew_sign()
         self._heartbeat.start()
         return run_id
 
@@ -53,7 +53,7 @@ class SweepFolder:
         """
         self._heartbeat.stop()
         with self._lock():
-            self._write_sign()
+            self._renew_sign()
             now = self._sign.stat().st_mtime  # by the clock of the file system, as the others' are
             self._sign.unlink()
             return not any(self._is_at_work(sign, now) for sign in self._sign.parent.iterdir())
@@ -63,8 +63,8 @@ class SweepFolder:
         file = self.path / PARENT_FILE
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
-    def _write_sign(self) -> None:
-        """Make this process's sign as new as can be; whole at any moment, since others read it meanwhile."""
+    def _renew_sign(self) -> None:
+        """Renew this process's file, the sign that it is alive; others may read it at any moment, and find it whole."""
         try:
             os.utime(self._sign)
         except FileNotFoundError:  # it is new, or another process took this one for gone

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
-from mlip_sweep.composition import plain_value
+from mlip_sweep.composition import normalised_value
 from mlip_sweep.errors import InputError
 from mlip_sweep.multirun.names import parsed
 from mlip_sweep.tracking import environment, read
@@ -54,11 +54,11 @@ def combinations(overrides: Sequence[str]) -> int:
 
 
 def grid_values(config: Any) -> dict[str, frozenset[str]]:
-    """What each key of a grid varies over, as `plain_value` writes it; nothing of a sweeper that is no grid."""
+    """What each key of a grid varies over, as `normalised_value` writes it; nothing of a sweeper that is no grid."""
     if not _is_grid(config.hydra.sweeper):
         return {}
     return {
-        str(override.key_or_group): frozenset(plain_value(str(value)) for value in override.sweep_iterator())
+        str(override.key_or_group): frozenset(normalised_value(str(value)) for value in override.sweep_iterator())
         for override in _swept(_overrides(config))
     }
 
@@ -227,4 +227,6 @@ class RunCounter:
 
     def _is_of_grid(self, run: read.StoredRun) -> bool:
         """Whether this multirun asks for such a run; what is not recorded is not held against it."""
-        return all(plain_value(run.params[key]) in values for key, values in self._grid.items() if key in run.params)
+        return all(
+            normalised_value(run.params[key]) in values for key, values in self._grid.items() if key in run.params
+        )

@@ -120,12 +120,12 @@ def initial_weights(model: Mapping[str, Any], tracking_uri: str) -> InitialWeigh
     if TARGET not in potential.hyperparameters:
         raise InputError(f"{place}: what it holds can be measured, but not made again; {CANNOT_BEGIN}")
     if TARGET in model:
-        _check_hyperparameters(potential.hyperparameters, architecture_of(model), place)
+        _check_hyperparameters(potential.hyperparameters, architecture_settings(model), place)
     named = f"{address}{CHECKSUM}{there[:DIGITS]}"
     return InitialWeights(named, file, potential.hyperparameters, potential.rescaling, library)
 
 
-def architecture_of(model: Mapping[str, Any]) -> dict[str, Any]:
+def architecture_settings(model: Mapping[str, Any]) -> dict[str, Any]:
     """The config group `model` without what it starts from."""
     return {name: value for name, value in model.items() if name not in (START, UNPICKLE)}
 

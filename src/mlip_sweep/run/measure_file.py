@@ -79,7 +79,7 @@ def measure_file(
         return measure_on(rec, dataset, checksum, measurements, model, name=file.name, compiled=compiled)
 
 
-def own_files(train: str | None, tests: Sequence[str]) -> list[str]:
+def file_overrides(train: str | None, tests: Sequence[str]) -> list[str]:
     """The overrides of `dataset` for files of a user's own.
 
     Args:

@@ -21,7 +21,7 @@ from mlip_sweep.measurement.interface import Measurement
 from mlip_sweep.measurement.intermediate import IntermediateValue
 from mlip_sweep.models import checkpoint
 from mlip_sweep.models.rescaling import Rescaling
-from mlip_sweep.run.initial_weights import InitialWeights, architecture_of, initial_weights
+from mlip_sweep.run.initial_weights import InitialWeights, architecture_settings, initial_weights
 from mlip_sweep.tracking.runs_of_config import config_checksum
 from mlip_sweep.training.averaging import WeightAverage
 from mlip_sweep.training.fit import Recipe, accelerator
@@ -83,7 +83,7 @@ class Plan:
     @property
     def model(self) -> dict[str, Any]:
         """The architecture's `_target_` and hyperparameters."""
-        return architecture_of(self.resolved["model"])
+        return architecture_settings(self.resolved["model"])
 
     @property
     def yaml(self) -> str:
@@ -133,10 +133,10 @@ def make_plan(cfg: DictConfig) -> Plan:
     measurements = measurements_of(groups)
     check_objectives(settings.objectives, measurements)
     if groups["model"].get(TARGET):
-        checkpoint.check_hyperparameters(architecture_of(groups["model"]))
+        checkpoint.check_hyperparameters(architecture_settings(groups["model"]))
     weights = initial_weights(groups["model"], settings.tracking.uri)
     # As the record is to have it: with the checksum of the weights, and without a word where there are none.
-    groups = groups | {"model": weights.model if weights else architecture_of(groups["model"])}
+    groups = groups | {"model": weights.model if weights else architecture_settings(groups["model"])}
     loss, validation_loss = losses_of(groups["loss"])
     cycle = _made(groups["loss"].get("cycle"), "loss.cycle", WeightCycle)
     averaging = _made(groups["averaging"], "averaging", WeightAverage)

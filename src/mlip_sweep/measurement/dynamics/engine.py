@@ -1,8 +1,9 @@
 """Batched molecular dynamics: all replicas of one structure advance as one graph.
 
-The steps are ASE's (`measurement.integrators` has the equations), so that trajectories from the same start are the
-same. The loop waits for the device only where the host must know how many neighbours there are: a failure is marked
-there and then on the device (`measurement.failure`), and every few steps the replicas that failed leave the batch.
+The steps are ASE's (`measurement.dynamics.integrators` has the equations), so that trajectories from the same start are
+the same. The loop waits for the device only where the host must know how many neighbours there are: a failure is marked
+there and then on the device (`measurement.dynamics.failure`), and every few steps the replicas that failed leave the
+batch.
 """
 
 from typing import Final
