@@ -1,9 +1,9 @@
 """The commands as a user types them: a small sweep on own files, then everything that can be done with its runs."""
 
-import logging
 import shutil
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -49,31 +49,6 @@ pytestmark = pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture 
 
 def command(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([BIN / name, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800)
-
-
-@pytest.fixture
-def typed(monkeypatch, capfd):
-    """`mlip-sweep` in this process, whose imports are done: status, output and errors."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-
-    def run(*arguments: str, folder: Path) -> tuple[object, str, str]:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["mlip-sweep", *arguments])
-        status: object = 0
-        try:
-            status = cli.sweep()
-        except SystemExit as ended:  # as the interpreter does: a line goes to the errors, and the status is 1
-            status = ended.code
-            if isinstance(status, str):
-                print(status, file=sys.stderr)
-                status = 1
-        return status, *capfd.readouterr()
-
-    yield run
-    for handler in set(root.handlers) - set(handlers):  # Hydra's own
-        handler.close()
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="module")
@@ -326,14 +301,17 @@ def test_help_is_useful_and_loads_nothing_heavy(name, tmp_path):
 
 
 def test_configs_compose():
-    """Every choice of every group, and every sweep."""
+    """Every choice of every group, one of each group at a time, every published model, and every sweep."""
     from hydra import compose, initialize_config_dir
 
+    groups = [
+        group for group in (ROOT / "conf").iterdir() if group.is_dir() and group.name not in ("hydra", "published")
+    ]
+    choices = [[f"{group.name}={choice.stem}" for choice in sorted(group.glob("*.yaml"))] for group in groups]
     with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
-        for group in (ROOT / "conf").iterdir():
-            if group.is_dir() and group.name != "hydra":
-                for choice in group.glob("*.yaml"):
-                    scale = ["scale=small"] if group.name == "published" else []
-                    assert compose("run", overrides=[f"{group.name}={choice.stem}", *scale])
+        for together in zip_longest(*choices):
+            assert compose("run", overrides=[choice for choice in together if choice])
+        for model in (ROOT / "conf" / "published").glob("*.yaml"):
+            assert compose("run", overrides=[f"published={model.stem}", "scale=small"])
         for sweep in (ROOT / "sweeps").glob("*.yaml"):
             assert compose(sweep.stem).dataset

@@ -21,7 +21,7 @@ WRITTEN = [*DOCUMENTS, *sorted((ROOT / "conf").rglob("*.yaml")), *sorted((ROOT /
 
 def written_commands():
     """Arguments of every `mlip-sweep` that a document or the head of a config tells to type."""
-    found = []
+    found: dict[tuple[str, ...], str] = {}
     for file in WRITTEN:
         text = re.sub(r"\\\n#? *", "", file.read_text())  # a command on one line
         if file.suffix == ".md":
@@ -29,8 +29,8 @@ def written_commands():
         for line in re.findall(r"^(?:# +)?mlip-sweep(?: (.*))?$", text, re.MULTILINE):
             arguments = [word for word in shlex.split(line, comments=True) if word != "..."]
             if not {"--config-dir", "--cfg", "--help"} & set(arguments):  # a folder of the user's; nothing is run
-                found.append(pytest.param(arguments, id=f"{file.name}: {' '.join(arguments)}"))
-    return found
+                found.setdefault(tuple(arguments), f"{file.name}: {' '.join(arguments)}")
+    return [pytest.param(arguments, id=where) for arguments, where in found.items()]
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
-def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
+def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, typed, monkeypatch):
     """The demo's way, in processes, from which comes back what the jobs have returned."""
     monkeypatch.chdir(folder)
     rates = "optimizer.lr=0.005,1e30"  # half of the runs diverge
@@ -94,8 +94,8 @@ def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
     assert done.returncode == 1, done.stderr
     assert (done.stdout + done.stderr).count("2 runs train together") == 2
     assert "Traceback" not in done.stderr
-    alone = mlip_sweep(folder, "seed=0,1", *MODEL, "tracking.experiment=alone")
-    assert alone.returncode == 0, alone.stderr
+    status, _, errors = typed("--multirun", "seed=0,1", *MODEL, *SMALL, "tracking.experiment=alone", folder=folder)
+    assert status == 0, errors
     runs, expected = read_runs(URI, "together"), read_runs(URI, "alone")
     assert sorted(runs["status"]) == ["FAILED"] * 2 + ["FINISHED"] * 2, done.stderr
     assert len(expected) == 2
@@ -107,23 +107,24 @@ def test_a_sweep_of_cohorts_records_what_runs_alone_record(folder, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not ARCHITECTURES, reason="neither architecture is installed")
-def test_a_search_asks_for_cohorts_of_trials(folder, monkeypatch):
+def test_a_search_asks_for_cohorts_of_trials(folder, typed):
     import optuna
 
-    monkeypatch.chdir(folder)
-    done = mlip_sweep(
-        folder,
+    status, *said = typed(
+        "--multirun",
         "--config-name=entropy_search",
         "hydra.sweeper.n_trials=5",
         "hydra.sweeper.n_jobs=3",
         "hydra.launcher.n_jobs=1",
         *MODEL,
+        *SMALL,
         "dataset.n_train=8",
         "loss=constant",
         "averaging=none,ema",
+        folder=folder,
     )
-    assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr
+    assert status == 0, said
+    said = "".join(said)
     assert "3 runs train together" in said
     assert "2 runs train together" in said
     study = optuna.load_study(study_name="entropy_search", storage="sqlite:///optuna.db")
