@@ -103,7 +103,7 @@ def test_a_reference_that_fails_is_noted(tmp_path, monkeypatch):
 
 
 def test_emt_aluminium_survives_melting(tmp_path):
-    """A crystal at its labelling method, far above its melting point: atoms leave their places, and none fails."""
+    """A crystal at its reference method, far above its melting point: atoms leave their places, and none fails."""
     start = bulk("Al", cubic=True).repeat((2, 1, 1))
     data = dataset_of([frame_of(start)], reference={"method": "EMT"})
     protocol = MDProtocol(temperature_K=3000.0, duration_ps=0.3, timestep_fs=3.0)

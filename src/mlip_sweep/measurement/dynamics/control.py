@@ -1,4 +1,4 @@
-"""The control of a stability measurement: the labelling method itself goes through the same protocol."""
+"""The control of a stability measurement: the reference method itself goes through the same protocol."""
 
 import json
 from dataclasses import asdict, dataclass, replace

@@ -34,7 +34,7 @@ TIME_TO_FAILURE_PAPER: Final = "md_time_to_failure_paper_mean_ps"  # survivors c
 SURVIVAL_FRACTION: Final = "md_survival_fraction"
 DURATION: Final = "md_duration_ps"
 MEAN_TEMPERATURE: Final = "md_mean_temperature_K"  # over the second half of the duration
-CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the labelling method itself
+CONTROL_SURVIVAL: Final = "md_control_survival_fraction"  # of the reference method itself
 # Of a committee alone, at the atom where its members disagree most: in the median of the dynamics, and over replicas in
 # the last sample before they fail.
 FORCES_SPREAD: Final = "md_forces_spread_meV_A"
