@@ -14,6 +14,7 @@ from test_fit import RECIPES, recipe, settings
 from mlip_sweep import clock
 from mlip_sweep.data.dataset import Dataset
 from mlip_sweep.data.graphs import collate
+from mlip_sweep.measurement.inference_time import INFERENCE_TIME, InferenceTime
 from mlip_sweep.models import rescaling
 from mlip_sweep.models.mapped import derive_together
 from mlip_sweep.models.targets import residuals
@@ -139,6 +140,26 @@ def test_members_with_other_batches_or_networks_are_served_too():
 
     works = [partial(work, *of) for of in ((4, slice(0, 2)), (4, slice(2, 5)), (6, slice(0, 2)), (4, slice(0, 2)))]
     assert together(works) == ["done"] * 4
+
+
+def test_a_member_evaluates_its_model_alone_where_its_time_is_measured():
+    """It waits for nobody, and its potential stays shared afterwards."""
+
+    def work(seed):
+        model = small_model("nequip", DATASET, seed=seed).eval()
+        membership().share(model)
+        shared, batch = model.compiled, collate(DATASET.graphs("train", model.cutoff)[:2])
+        together = model(batch)
+        waited = membership().clock.waited
+        with cohort.alone(model):
+            by_itself = model(batch)
+        report = InferenceTime(max_atoms=18, repeats=3)(model, DATASET)
+        assert membership().clock.waited == waited > 0.0
+        assert model.compiled is shared
+        torch.testing.assert_close(by_itself.forces, together.forces, rtol=1e-9, atol=1e-12)
+        return report.metrics[INFERENCE_TIME]
+
+    assert all(time > 0.0 for time in together([partial(work, seed) for seed in range(3)]))
 
 
 @pytest.mark.parametrize("fails_in", ["derive_together", "grad"])

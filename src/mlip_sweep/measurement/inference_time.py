@@ -18,6 +18,7 @@ from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.metrics import Metric
 from mlip_sweep.models.interface import Potential
 from mlip_sweep.settings import settings
+from mlip_sweep.training.cohort import alone
 
 INFERENCE_TIME: Final = "inference_time_us_atom"  # energy and forces, neighbours given
 INFERENCE_TIME_STDERR: Final = "inference_time_us_atom_stderr"
@@ -28,8 +29,9 @@ class InferenceTime(Measurement):
     """Time of energies and forces, µs per atom: the median over repeats, with its standard error.
 
     One batch of training frames, neighbours included, is evaluated again and again, on the model's device and with
-    torch's current number of threads. Finding neighbours is not counted. The standard error is a bootstrap over the
-    repeats; it says how steady this machine was, not how other machines compare.
+    torch's current number of threads; where runs train together, by this model alone. Finding neighbours is not
+    counted. The standard error is a bootstrap over the repeats; it says how steady this machine was, not how other
+    machines compare.
 
     Args:
         max_atoms: of the batch, as in the other measurements; the frames come again until it is full.
@@ -50,7 +52,7 @@ class InferenceTime(Measurement):
         """Time a model, which is left as it was found."""
         batch = full_batch(dataset.graphs("train", model.cutoff), self.max_atoms).to(device_of(model))
         atoms = len(batch.positions)
-        with evaluating(model), without_gradients(model):
+        with evaluating(model), without_gradients(model), alone(model):
             seconds = [_seconds(model, batch) for _ in range(self.warm_up + self.repeats)][self.warm_up :]
         times: NDArray[np.float64] = 1e6 * np.array(seconds) / atoms
         resampled = bootstrap((times,), np.median, n_resamples=1000, method="percentile", rng=0)

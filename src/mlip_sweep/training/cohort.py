@@ -15,7 +15,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -370,6 +371,11 @@ class Shared:
             self._last = answer
         return answer.derived
 
+    def alone(self, states: States, geometry: Geometry, virials: bool = False) -> Derived:
+        """As `Potential.derive`, at once and for this member alone."""
+        together = Together([Evaluation(self._model, states, geometry, virials)], self._backend)
+        return tuple(output[0, : len(geometry.positions)] for output in together.compute())
+
     def backward(self, loss: Tensor, parameters: Sequence[Tensor]) -> None:
         """Gradients of a loss of what was derived last, added to those of the parameters."""
         if self._last is None:
@@ -385,3 +391,17 @@ class Shared:
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
             else:
                 parameter.grad += gradient
+
+
+@contextmanager
+def alone(model: Potential) -> Iterator[None]:
+    """Evaluate the model of a member, in evaluation mode, by itself for a while, as where its time is measured."""
+    shared = model.compiled
+    if not isinstance(shared, Shared):
+        yield
+        return
+    model.compiled = shared.alone
+    try:
+        yield
+    finally:
+        model.compiled = shared
