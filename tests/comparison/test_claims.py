@@ -1,5 +1,6 @@
 """Claims on made-up runs, of which it is known whether they hold."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -159,3 +160,11 @@ def test_the_table_and_the_lines_say_the_same():
     (line,) = claims_in_words(tested)
     assert line.startswith("claim: rescaling helps – supported by time to failure (+")
     assert "the forces error (-3" in line
+
+
+def test_what_changes_many_times_over_is_not_told_in_per_cent():
+    found, replicas = runs_of([({"rescaling": "none"}, 0.05, -1.0), ({}, 1.0, 0.0)])
+    (line,) = claims_in_words([one for one in claims_tested(found.choices, replicas) if one.measure is TIME])
+    told = re.fullmatch(r".* – supported by time to failure \(([\d.]+) times \[([\d.]+), ([\d.]+)\]\)", line)
+    mean, low, high = map(float, told.groups())
+    assert low < mean < high and mean == pytest.approx(20.0, rel=0.2)

@@ -24,6 +24,7 @@ from mlip_sweep.comparison.verdict import HIGH_T, LEVEL, TIME, Choice, Measure, 
 
 TESTED: Final = (TIME, HIGH_T, S)
 FEWEST_SEEDS: Final = 2
+MANY_TIMES: Final = 3.0  # from here on a ratio is told as such, not in per cent
 
 Finding = Literal["supported", "contradicted", "not resolved"]
 
@@ -181,8 +182,12 @@ def _effect(one: Tested) -> str:
         return f"S ({effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}])"
     ends = (effect.mean, effect.low, effect.high) if one.measure is TIME else (effect.mean, effect.high, effect.low)
     sign = 1.0 if one.measure is TIME else -1.0
-    percent = [100.0 * (np.exp(sign * value) - 1.0) for value in ends]
     words = one.measure.words if one.measure is TIME else "the forces error"
+    ratios = [np.exp(sign * value) for value in ends]
+    if ratios[0] > MANY_TIMES:
+        mean, low, high = (f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios)
+        return f"{words} ({mean} times [{low}, {high}])"
+    percent = [100.0 * (ratio - 1.0) for ratio in ratios]
     return f"{words} ({percent[0]:+.0f}% [{percent[1]:+.0f}, {percent[2]:+.0f}])"
 
 
