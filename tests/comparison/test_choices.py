@@ -65,7 +65,6 @@ LATER = {"loss": "constant", "loss.energy_weight": "1000.0"}  # conf/loss/consta
         ({"loss.validation.forces_weight": "10"}, True),  # however it is written
         ({"loss.huber_delta": "0.01"}, False),  # somebody has chosen it
         ({"loss.nobody_knows": "None"}, False),
-        ({"loss.huber_delta": "None", "loss": "paper"}, False),  # another group
         ({"published": "mace_v2-swa", "loss.cycle.stress_weight": "0.0"}, False),
     ],
 )
@@ -82,9 +81,16 @@ def test_a_published_model_has_settings_of_its_own():
     assert older == newer == swa
 
 
-def test_a_setting_that_some_have_changed_stays():
+def test_a_setting_that_some_have_changed_stays_theirs():
     runs = [PARAMS | LATER, *(PARAMS | LATER | {"loss.huber_delta": value} for value in ("None", "0.1"))]
-    assert len({choice_key(one) for one in without_later_defaults(runs)}) == 3
+    older, as_before, changed = without_later_defaults(runs)
+    assert older == as_before == PARAMS | LATER
+    assert changed == runs[-1]
+
+
+def test_choices_of_other_groups_lose_it_too_so_that_they_differ_in_nothing_else():
+    cycle = PARAMS | LATER | {"loss": "weight_cycle", "loss.huber_delta": "None"}
+    assert without_later_defaults([PARAMS | LATER, cycle])[1] == PARAMS | LATER | {"loss": "weight_cycle"}
 
 
 def test_seeds_are_named_as_people_write_them():

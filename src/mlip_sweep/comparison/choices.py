@@ -60,35 +60,35 @@ def choice_of(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_later_defaults(params: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The parameters of runs, without settings that a later version of the program has added and nobody has chosen.
+    """The parameters of runs, without settings that a later version of the program has added and left as they are.
 
-    Runs that were recorded before lack such a setting, and would be choices of their own. It is left out where runs of
-    the same config groups lack it, and the others have what those groups say themselves.
+    Runs that were recorded before lack such a setting, which the files of their config groups have by now, and would be
+    choices of their own. It is left out of every run that has it as those files, or a published model, say themselves.
 
     Args:
         params: of runs that are compared.
     """
-    kept = [dict(one) for one in params]
-    by_groups: dict[tuple[tuple[str, str], ...], list[dict[str, str]]] = {}
-    for one in kept:
-        groups = sorted((name, value) for name, value in choice_of(one).items() if "." not in name)
-        by_groups.setdefault(tuple(groups), []).append(one)
-    for alike in by_groups.values():
-        for name in {name for one in alike for name in choice_of(one) if "." in name}:
-            having = [one for one in alike if name in one]
-            if len(having) < len(alike) and all(_is_usual(name, one) for one in having):
-                for one in having:
-                    del one[name]
-    return kept
+    usual = [_settings_of_groups(one) for one in params]
+    later = {name for one, own in zip(params, usual, strict=True) for name in choice_of(own) if name not in one}
+    return [
+        {name: value for name, value in one.items() if name not in later or not _is_as(own.get(name), value)}
+        for one, own in zip(params, usual, strict=True)
+    ]
 
 
-def _is_usual(name: str, params: Mapping[str, str]) -> bool:
-    """Whether a setting has the value that the chosen config of its group, or a published model, gives it."""
-    group, _, setting = name.partition(".")
-    usual = group_settings(PUBLISHED, params.get(PUBLISHED, "")).get(name)
-    if usual is None:
-        usual = group_settings(group, params.get(group, "")).get(setting)
-    return usual is not None and normalised_value(usual) == normalised_value(params[name])
+def _settings_of_groups(params: Mapping[str, str]) -> dict[str, str]:
+    """What the files of a run's config groups, and its published model, say by now."""
+    found = {
+        f"{group}.{setting}": value
+        for group, chosen in params.items()
+        if "." not in group and group != PUBLISHED
+        for setting, value in group_settings(group, chosen).items()
+    }
+    return {**found, **group_settings(PUBLISHED, params.get(PUBLISHED, ""))}
+
+
+def _is_as(usual: str | None, value: str) -> bool:
+    return usual is not None and normalised_value(usual) == normalised_value(value)
 
 
 def seed_of(params: Mapping[str, str]) -> str:
