@@ -144,10 +144,12 @@ def _run_cohort(program: Program, jobs: Sequence[DictConfig], state: Any, *, bar
 
     setup_globals()
     Singleton.set_state(state)
+    handlers = list(logging.root.handlers)
     members = Cohort(
         [partial(_run_one, program, job, bars=bars and place == 0) for place, job in enumerate(jobs)],
         _surroundings,
     ).run()
+    logging.root.handlers[:] = handlers
     for member in members:
         if member.error is not None:
             raise member.error
@@ -155,8 +157,13 @@ def _run_cohort(program: Program, jobs: Sequence[DictConfig], state: Any, *, bar
 
 
 def _run_one(program: Program, job: DictConfig, *, bars: bool) -> JobReturn:
-    with nullcontext() if bars else no_bars():
-        return run(program, job)
+    try:
+        with nullcontext() if bars else no_bars():
+            return run(program, job)
+    finally:
+        for handler in logging.root.handlers:  # this job's; the next one that Hydra configures does not know of them
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
 
 
 def _surroundings() -> Callable[[], None]:
