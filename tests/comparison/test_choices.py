@@ -93,6 +93,11 @@ def test_choices_of_other_groups_lose_it_too_so_that_they_differ_in_nothing_else
     assert without_later_defaults([PARAMS | LATER, cycle])[1] == PARAMS | LATER | {"loss": "weight_cycle"}
 
 
+def test_a_class_stands_for_itself_in_a_label():
+    classes = [PARAMS | {"optimizer._target_": f"torch.optim.{name}"} for name in ("RAdam", "NAdam")]
+    assert labels(classes) == ["RAdam", "NAdam"]
+
+
 def test_seeds_are_named_as_people_write_them():
     assert seed_of(PARAMS) == "0"
     assert seed_of(PARAMS | {"seeds.model": "4"}) == "4/0"

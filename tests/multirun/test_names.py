@@ -43,6 +43,7 @@ def name_of_job(tmp_path, monkeypatch):
         (["seeds.model=1", "trainer=cpu"], "cpu · model s1"),
         (["dataset.n_train=20", "dataset=3bpa"], "3bpa · n_train 20"),
         (["dataset=extxyz", "dataset.train='/data/with water.xyz'"], "extxyz · train with water"),
+        (["optimizer._target_=torch.optim.RAdam", "optimizer.lr=0.01"], "RAdam · lr 0.01"),
         ([], "nequip · ethanol_xtb"),
     ],
 )

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from mlip_sweep.composition import normalised_value
+from mlip_sweep.composition import TARGET, normalised_value
 from mlip_sweep.config import group_settings
 from mlip_sweep.tracking.read import StoredRun
 
@@ -173,6 +173,8 @@ def _tells_apart(name: str, choices: Sequence[Mapping[str, str]]) -> bool:
 def _part(name: str, value: str | None) -> str:
     if value is None:
         return ""
+    if name.endswith(f".{TARGET}"):
+        return value.rpartition(".")[2]  # a class stands for itself
     short = value if len(value) <= VALUE_CHARACTERS else value[: VALUE_CHARACTERS - 1] + "…"
     with suppress(ValueError):
         short = value if value.lstrip("-").isdigit() else f"{float(value):.4g}"

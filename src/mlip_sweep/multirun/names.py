@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
+from mlip_sweep.composition import TARGET
 from mlip_sweep.multirun import folder
 from mlip_sweep.tracking.read import SEPARATOR
 
@@ -138,6 +139,8 @@ def _parts(told: dict[str, str], groups: Iterable[str]) -> list[str]:
             parts.append(f"s{value}")
         elif key.startswith(SEEDS):
             parts.append(f"{short[key]} s{value}")
+        elif key.endswith(f".{TARGET}"):
+            parts.append(told[key].rpartition(".")[2])  # a class stands for itself
         elif key not in groups:
             parts.append(f"{short[key]} {value}")
         else:
