@@ -38,6 +38,8 @@ SMALL = [
     "measurement.landscape.plane_points=3",
     "measurement.stability.replicas=2",
     "measurement.stability.duration_ps=0.02",
+    "measurement.bond_scans.points=20",
+    "measurement.inference_time.max_atoms=50",
 ]
 
 URI = "sqlite:///mlflow.db"
