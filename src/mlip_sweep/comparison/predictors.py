@@ -49,7 +49,9 @@ from mlip_sweep.metrics import wall_time
 from mlip_sweep.training.metrics import VALIDATION_FORCES, validation_rmse
 
 FEWEST_RUNS: Final = 5  # that all predictors have, below which nothing is said
-FEWEST_TO_DRAW: Final = 5  # choices, or seeds: draws of fewer are hardly different, and their interval far too narrow
+# Choices, of one architecture where the question is within it, or seeds: draws of fewer are hardly different, and their
+# interval far too narrow.
+FEWEST_TO_DRAW: Final = 5
 N_BOOTSTRAP: Final = 1000
 QUESTIONS: Final = ("over seeds", "over choices", "within an architecture", "across")
 TIME_TO_FAILURE_TOLD: Final = "the time to failure"
@@ -181,6 +183,9 @@ def _predictions(runs: pd.DataFrame, target: pd.Series, told: str, n_bootstrap: 
         of_question.pop("across")  # the same question as within the architecture
     if len(set(seeds)) < FEWEST_TO_DRAW:
         of_question.pop("over seeds")
+    if max(len(set(choice[architecture == one])) for one in set(architecture)) < FEWEST_TO_DRAW:
+        of_question.pop("over choices")
+        of_question.pop("within an architecture")
     if len(set(choice)) < FEWEST_TO_DRAW:
         of_question = {name: strata for name, strata in of_question.items() if name == "over seeds"}
     if not of_question:
