@@ -69,7 +69,7 @@ def without_later_defaults(params: Sequence[Mapping[str, str]]) -> list[dict[str
         params: of runs that are compared.
     """
     usual = [_settings_of_groups(one) for one in params]
-    later = {name for one, own in zip(params, usual, strict=True) for name in choice_of(own) if name not in one}
+    later = choice_of({name: "" for one, own in zip(params, usual, strict=True) for name in own.keys() - one.keys()})
     return [
         {name: value for name, value in one.items() if name not in later or not _is_as(own.get(name), value)}
         for one, own in zip(params, usual, strict=True)

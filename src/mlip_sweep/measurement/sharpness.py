@@ -5,8 +5,7 @@ https://doi.org/10.48550/arXiv.2010.01412.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -19,7 +18,7 @@ from mlip_sweep.measurement.evaluation import device_of, evaluating
 from mlip_sweep.measurement.interface import Measurement, Report
 from mlip_sweep.measurement.landscape.grid import Displacements
 from mlip_sweep.metrics import Metric
-from mlip_sweep.models.interface import Potential, Prediction
+from mlip_sweep.models.interface import Potential, Prediction, deriving_by
 from mlip_sweep.models.targets import residuals
 from mlip_sweep.settings import settings
 from mlip_sweep.training.loss import Loss, MeanSquares, weighted_loss
@@ -152,7 +151,7 @@ def loss_and_gradient(model: Potential, frames: Sequence[GraphBatch], loss: Loss
     wanted = [p.requires_grad for p in parameters]
     total = 0.0
     gradient = [torch.zeros_like(p) for p in parameters]
-    with evaluating(model), eager(model):
+    with evaluating(model), deriving_by(model, None):  # autograd cannot derive a compiled program twice
         model.train()  # only then are forces differentiable in the parameters
         model.requires_grad_(True)
         try:
@@ -167,16 +166,6 @@ def loss_and_gradient(model: Potential, frames: Sequence[GraphBatch], loss: Loss
             for parameter, wish in zip(parameters, wanted, strict=True):
                 parameter.requires_grad_(wish)
     return total, [g.detach() for g in gradient]
-
-
-@contextmanager
-def eager(model: Potential) -> Iterator[None]:
-    """Evaluate a model eagerly for a while: autograd cannot derive a compiled program, or one of a cohort, twice."""
-    compiled, model.compiled = model.compiled, None
-    try:
-        yield
-    finally:
-        model.compiled = compiled
 
 
 def _loss_of(model: Callable[[GraphBatch], Prediction], frames: Sequence[GraphBatch], loss: Loss) -> float:

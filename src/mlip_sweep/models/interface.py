@@ -265,6 +265,16 @@ class Potential(nn.Module, ABC):
                 tensors[key] = tensor
 
 
+@contextmanager
+def deriving_by(model: Potential, derive: Callable[[States, Geometry, bool], Derived] | None) -> Iterator[None]:
+    """Have a model evaluated by another program for a while: None is its own `derive`, eager and by itself."""
+    before, model.compiled = model.compiled, derive
+    try:
+        yield
+    finally:
+        model.compiled = before
+
+
 def check_elements(known: Sequence[int], atomic_numbers: Sequence[int], place: str) -> None:
     """Refuse elements that are not among the known ones.
 

@@ -144,12 +144,12 @@ def _run_cohort(program: Program, jobs: Sequence[DictConfig], state: Any, *, bar
 
     setup_globals()
     Singleton.set_state(state)
-    handlers = list(logging.root.handlers)
+    restore = _surroundings()
     members = Cohort(
         [partial(_run_one, program, job, bars=bars and place == 0) for place, job in enumerate(jobs)],
         _surroundings,
     ).run()
-    logging.root.handlers[:] = handlers
+    restore()
     for member in members:
         if member.error is not None:
             raise member.error

@@ -30,7 +30,7 @@ from mlip_sweep.run.plan import checked_call
 from mlip_sweep.run.train import CHECKSUM, CHOICES
 from mlip_sweep.tracking.models import local_path
 from mlip_sweep.tracking.outbox import send_kept
-from mlip_sweep.tracking.read import run_of_id
+from mlip_sweep.tracking.read import whole_id
 from mlip_sweep.tracking.run import RunRecord, flatten, record
 from mlip_sweep.tracking.store import existing
 
@@ -69,7 +69,7 @@ def remeasure(
     here = Path.cwd()
     send_kept(uri, here)
     is_address = Path(run).exists() or ":" in run
-    run_id = None if is_address else run_of_id(uri, run).run_id
+    run_id = None if is_address else whole_id(uri, run)
     folder = local_path(f"runs:/{run_id}" if run_id else run, uri)
     members = committee.member_folders(folder)
     first = members[0] if members else folder

@@ -11,7 +11,7 @@ from mlip_sweep.config import DEFAULT_URI
 from mlip_sweep.errors import InputError
 from mlip_sweep.models.committee import MEMBERS
 from mlip_sweep.tracking import store
-from mlip_sweep.tracking.read import run_of_id
+from mlip_sweep.tracking.read import whole_id
 from mlip_sweep.tracking.run import RunRecord
 
 log = logging.getLogger(__name__)
@@ -140,9 +140,10 @@ def _location_of_run(uri: str, place: str) -> str:
     client = store.client(place)
     beginning, _, path = uri.removeprefix("runs:/").partition("/")
     try:
-        run = client.get_run(run_of_id(place, beginning).run_id)
+        run_id = whole_id(place, beginning)
     except InputError as error:
         raise InputError(f"model {uri!r}: {error}") from None
+    run = client.get_run(run_id)
     if path:
         return f"{run.info.artifact_uri}/{path}"
     if run.outputs is None or not run.outputs.model_outputs:

@@ -17,7 +17,8 @@ DATA = "data.checksum"  # what its data held,
 FOLDER = "folder"  # where its checkpoints lie,
 DECLARED = "metrics."  # and, before the name of a measurement, the declarations of its metrics
 KIND, SWEEP = "kind", "sweep"  # a tag, and its value for the parent run of a sweep
-SHORTEST_ID = 6  # characters of an id that a person has to give
+SHORTEST_ID = 6  # characters of an id that a person has to give,
+ID_CHARACTERS = 32  # and all that it has
 SEPARATOR = " · "  # between the parts of a run's name, each of which says one thing that varied
 CURRENT = f"tags.{SUPERSEDED} IS NULL"  # in the language of MLflow's search: runs whose place no other has taken
 LARGEST_STORED = 1.7976931348623157e308  # what MLflow writes for infinity
@@ -105,7 +106,7 @@ def run_of_id(uri: str, beginning: str) -> StoredRun:
     Raises:
         InputError: it is no such beginning, there is no such run, there are several, or the store does not serve.
     """
-    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", beginning) is None:
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},{ID_CHARACTERS}}}", beginning) is None:
         raise InputError(
             f"{beginning!r} is no id of a run: give at least {SHORTEST_ID} of its characters, which are 0-9 and a-f"
         )
@@ -118,6 +119,15 @@ def run_of_id(uri: str, beginning: str) -> StoredRun:
             f"no run in {uri} has the id {beginning!r}: look for it in the UI, or name the store that holds it"
         )
     return found[0]
+
+
+def whole_id(uri: str, beginning: str) -> str:
+    """The id of the run that begins so; a whole one is taken as it is.
+
+    Raises:
+        InputError: as of `run_of_id`.
+    """
+    return beginning if len(beginning) == ID_CHARACTERS else run_of_id(uri, beginning).run_id
 
 
 def metric_history(uri: str, run_id: str, name: str) -> tuple[list[int], list[float]]:

@@ -15,8 +15,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from mlip_sweep.clock import Clock, set_clock
 from mlip_sweep.data.graphs import Geometry
 from mlip_sweep.errors import InputError
-from mlip_sweep.models.interface import Derived, Potential, States
+from mlip_sweep.models.interface import Derived, Potential, States, deriving_by
 from mlip_sweep.models.mapped import Evaluation, check_alike, derive_together
 from optuna_async.outcome import is_out_of_memory
 
@@ -393,15 +393,7 @@ class Shared:
                 parameter.grad += gradient
 
 
-@contextmanager
-def alone(model: Potential) -> Iterator[None]:
+def alone(model: Potential) -> AbstractContextManager[None]:
     """Evaluate the model of a member, in evaluation mode, by itself for a while, as where its time is measured."""
-    shared = model.compiled
-    if not isinstance(shared, Shared):
-        yield
-        return
-    model.compiled = shared.alone
-    try:
-        yield
-    finally:
-        model.compiled = shared
+    derive = model.compiled
+    return deriving_by(model, derive.alone if isinstance(derive, Shared) else derive)
